@@ -1,0 +1,62 @@
+"""The errors of the package: one base, a few named children.
+
+Every message says what went wrong, the value that was seen, what is allowed, and where there is one, the
+command to run next.
+"""
+
+from __future__ import annotations
+
+
+class ElirError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class RecipeError(ElirError):
+    """A recipe is missing, malformed, or asks for something that cannot be built."""
+
+
+class CheckpointError(ElirError):
+    """A checkpoint cannot be read, or does not hold the model that the recipe describes."""
+
+
+class ExportError(ElirError):
+    """A part could not be exported, or its exported form disagrees with the torch part."""
+
+
+class BuildError(ElirError):
+    """An engine could not be built."""
+
+
+class BundleError(ElirError):
+    """A bundle is missing, incomplete, changed, foreign, or newer than this package."""
+
+
+class BackendError(ElirError):
+    """A backend is not installed, or refuses an engine."""
+
+
+class DeviceError(ElirError):
+    """A device is not there or not usable."""
+
+
+class MediaError(ElirError):
+    """An image, video or camera cannot be read or written."""
+
+
+class FrameError(ElirError):
+    """One frame failed; the stream goes on.
+
+    Attributes:
+        index: position of the frame in its stream, counted from 0, or None when it was never accepted.
+        part: the stage that failed: "submit", "load", "encoder", "coarse", "start", "velocity", "step",
+            "decoder" or "store".
+    """
+
+    def __init__(self, message: str, *, index: int | None = None, part: str = "submit") -> None:
+        super().__init__(message)
+        self.index = index
+        self.part = part
+
+
+class ElirWarning(UserWarning):
+    """Something worth knowing that does not stop the work."""
