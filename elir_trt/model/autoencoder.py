@@ -1,0 +1,116 @@
+"""Encoder and decoder: the architecture of TAESD, with widths and depths per level.
+
+Source: Ollin Boer Bohan's TAESD (the published ELIR models use the shape of TAESD3: 16 latent channels).
+``unshuffle`` is this project's addition for restorers that must run fast: the first convolution sees
+``unshuffle`` x ``unshuffle`` pixels as channels, and the last one writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elir_trt.recipe import AutoencoderSpec
+
+#: Latents enter the decoder through ``LATENT_RANGE * tanh(z / LATENT_RANGE)``.
+LATENT_RANGE = 3.0
+
+
+def conv3x3(inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A 3x3 convolution with padding 1."""
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=bias)
+
+
+class Block(nn.Module):
+    """Three 3x3 convolutions with a residual: ``relu(conv(relu(conv(relu(conv(x))))) + x)``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            conv3x3(channels, channels),
+            nn.ReLU(),
+            conv3x3(channels, channels),
+            nn.ReLU(),
+            conv3x3(channels, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, C, H, W]`` to the same shape."""
+        return F.relu(self.conv(x) + x)
+
+
+class Encoder(nn.Module):
+    """Image ``[N, 3, H, W]`` in [0, 1] to latent ``[N, latent_channels, H / downscale, W / downscale]``."""
+
+    def __init__(self, spec: AutoencoderSpec, latent_channels: int) -> None:
+        super().__init__()
+        self.unshuffle = spec.unshuffle
+        layers: list[nn.Module] = [conv3x3(3 * spec.unshuffle**2, spec.widths[0])]
+        layers += _blocks(spec.widths[0], spec.blocks[0])
+        for previous, width, blocks in zip(spec.widths, spec.widths[1:], spec.blocks[1:], strict=False):
+            layers.append(conv3x3(previous, width, stride=2, bias=False))
+            layers += _blocks(width, blocks)
+        layers.append(conv3x3(spec.widths[-1], latent_channels))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode ``x``; height and width must be multiples of the downscale."""
+        if self.unshuffle > 1:
+            x = F.pixel_unshuffle(x, self.unshuffle)
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+class UpsampleConv(nn.Conv2d):
+    """Nearest upsampling by 2 and a 3x3 convolution, or the same map as one 4x4 transposed convolution.
+
+    Nearest upsampling repeats every pixel, so the 3x3 kernel falls on 2x2 distinct pixels per output phase;
+    summing the taps that fall together gives a transposed convolution with kernel 4, stride 2, padding 1:
+    4/9 of the multiplications. The two differ by rounding only.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, C, H, W]`` to ``[N, C', 2H, 2W]``."""
+        return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+    def as_transposed(self) -> nn.ConvTranspose2d:
+        """Return the equal 4x4 transposed convolution with stride 2."""
+        # 1-D case per axis: output 2i sees x[i-1] through tap 0 and x[i] through taps 1 and 2; output 2i+1
+        # sees x[i] through taps 0 and 1 and x[i+1] through tap 2. A transposed convolution with padding 1
+        # sends x[i] to outputs 2i-1 .. 2i+2 through its taps 0 .. 3.
+        fold = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=self.weight.dtype)
+        with torch.no_grad():
+            kernel = torch.einsum("ya,xb,oiab->ioyx", fold, fold, self.weight.cpu())
+            result = nn.ConvTranspose2d(
+                self.in_channels, self.out_channels, 4, stride=2, padding=1, bias=False
+            )
+            result.weight.copy_(kernel)
+        return result.to(self.weight.device)
+
+
+class Decoder(nn.Module):
+    """Latent ``[N, latent_channels, h, w]`` to image ``[N, 3, h * downscale, w * downscale]``, not clipped."""
+
+    def __init__(self, spec: AutoencoderSpec, latent_channels: int) -> None:
+        super().__init__()
+        self.unshuffle = spec.unshuffle
+        widths, depths = tuple(reversed(spec.widths)), tuple(reversed(spec.blocks))
+        layers: list[nn.Module] = [conv3x3(latent_channels, widths[0]), nn.ReLU()]
+        for width, following, blocks in zip(widths, widths[1:], depths, strict=False):
+            layers += [*_blocks(width, blocks), nn.Identity(), UpsampleConv(width, following)]
+        layers += [*_blocks(widths[-1], depths[-1]), conv3x3(widths[-1], 3 * spec.unshuffle**2)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode ``z``."""
+        y: Tensor = self.layers(LATENT_RANGE * torch.tanh(z / LATENT_RANGE))
+        return F.pixel_shuffle(y, self.unshuffle) if self.unshuffle > 1 else y
+
+
+def _blocks(channels: int, count: int) -> Sequence[nn.Module]:
+    return [Block(channels) for _ in range(count)]

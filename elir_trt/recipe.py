@@ -1,0 +1,212 @@
+"""Recipes: what to build. One TOML file per task, strict to the last key.
+
+A recipe says what a checkpoint cannot: the task, the number of steps, the noise, the size and how a frame is
+prepared. Widths and depths stand in it too, and a checkpoint is checked against them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from elir_trt.errors import RecipeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+#: Height and width of a recipe are multiples of this.
+SIZE_MULTIPLE = 64
+
+Precision = Literal["fp32", "fp16", "bf16"]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _tuples(data: Any, *keys: str) -> Any:
+    """TOML has lists where a frozen model holds tuples."""
+    if not isinstance(data, dict):
+        return data
+    return {k: tuple(v) if k in keys and isinstance(v, list) else v for k, v in data.items()}
+
+
+class AutoencoderSpec(_Strict):
+    """Encoder and decoder. Levels go from the image's resolution to the latent's, halving each time."""
+
+    unshuffle: Literal[1, 2, 4] = 1
+    """Pixels that the first convolution takes as channels, each way."""
+    widths: tuple[Positive, ...] = (64, 64, 64, 64)
+    """Channels of each level."""
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 3, 3, 3)
+    """Residual blocks of each level."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, data: Any) -> Any:
+        return _tuples(data, "widths", "blocks")
+
+    @model_validator(mode="after")
+    def _levels(self) -> AutoencoderSpec:
+        if not self.widths or len(self.widths) != len(self.blocks):
+            raise ValueError(
+                f"widths has {len(self.widths)} levels and blocks has {len(self.blocks)}; "
+                "they must be equally many, and at least one"
+            )
+        return self
+
+    @property
+    def downscale(self) -> int:
+        """How many pixels of the image one cell of the latent covers, each way."""
+        return int(self.unshuffle) << (len(self.widths) - 1)
+
+
+class CoarseSpec(_Strict):
+    """The coarse estimator, an RRDBNet on the latent."""
+
+    growth: Positive
+    """Channels that each convolution of a dense block adds."""
+    blocks: Positive
+    """Residual-in-residual dense blocks in a row."""
+
+
+class VelocitySpec(_Strict):
+    """The velocity field, a U-Net on the latent."""
+
+    hidden: Annotated[int, Field(gt=0, multiple_of=32)]
+    """Channels of the first level; a multiple of the 32 groups of its normalization."""
+    middle: Annotated[int, Field(ge=0)]
+    """Residual blocks at the lowest resolution."""
+    time_features: Annotated[int, Field(ge=4, multiple_of=2)] = 160
+    """Length of the time embedding."""
+
+
+class Architecture(_Strict):
+    """Widths and depths of the four parts."""
+
+    latent_channels: Positive = 16
+    autoencoder: AutoencoderSpec = AutoencoderSpec()
+    coarse: CoarseSpec
+    velocity: VelocitySpec
+
+    @property
+    def downscale(self) -> int:
+        """Pixels of the image per cell of the latent, each way."""
+        return self.autoencoder.downscale
+
+
+class Prepare(_Strict):
+    """How a frame becomes what the encoder takes."""
+
+    mode: Literal["fit", "pad", "tile"]
+    """fit: scaled into the recipe's size, aspect kept; pad: its own size; tile: tiles of the recipe's size."""
+    interpolation: Literal["bicubic", "nearest"] = "bicubic"
+    scale: Positive = 1
+    """Upscaling before the network (super-resolution)."""
+    multiple: Positive = SIZE_MULTIPLE
+    """Frames are padded by reflection to a multiple of this many pixels, after scaling."""
+    overlap: Annotated[int, Field(ge=0)] = 0
+    """Pixels that neighbouring tiles share, after scaling; their outputs are averaged."""
+
+
+class Source(_Strict):
+    """Where the task's checkpoint is published."""
+
+    url: str | None = None
+    digest: str | None = None
+    """SHA-256 of the file, where it is known."""
+    licence: str | None = None
+
+
+class Recipe(_Strict):
+    """What to build for one task."""
+
+    task: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    title: str
+    steps: Annotated[int, Field(ge=1, le=64)]
+    """Euler steps by default; fewer can be asked for when a stream opens."""
+    sigma: Annotated[float, Field(ge=0.0)]
+    """Standard deviation of the noise added to the coarse estimate."""
+    size: tuple[Positive, Positive]
+    """Height and width of what the encoder takes."""
+    precision: Precision | None = None
+    """Precision of the engines by default; None: the fastest that the device runs well."""
+    architecture: Architecture
+    prepare: Prepare
+    checkpoint: Source = Source()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, data: Any) -> Any:
+        data = _tuples(data, "size")
+        if isinstance(data, dict) and isinstance(data.get("sigma"), int):
+            data = {**data, "sigma": float(data["sigma"])}
+        return data
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Recipe:
+        for name, value in zip(("height", "width"), self.size, strict=True):
+            if value % SIZE_MULTIPLE:
+                raise ValueError(f"size: {name} is {value}; it must be a multiple of {SIZE_MULTIPLE}")
+        step = 4 * self.architecture.downscale
+        if self.prepare.multiple % step:
+            raise ValueError(
+                f"prepare.multiple is {self.prepare.multiple}; this architecture needs a multiple of {step}"
+            )
+        if self.prepare.overlap >= min(self.size):
+            raise ValueError(f"prepare.overlap is {self.prepare.overlap}; it must be less than the size")
+        return self
+
+
+def recipes_folder() -> Path:
+    """The folder of the recipes that ship with the package."""
+    inside = Path(__file__).resolve().parent / "engines"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[1] / "engines"
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(path.stem for path in recipes_folder().glob("*.toml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a recipe by its name ("bfr") or from a TOML file.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not TOML, or a key or value is wrong; the message names
+            the file, the key, the value and what is allowed.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if str(name_or_path) not in recipe_names():
+            raise RecipeError(
+                f"no recipe is named '{name_or_path}'; there are {', '.join(recipe_names())}, "
+                "or give the path of a .toml file"
+            )
+        path = recipes_folder() / f"{name_or_path}.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file: {error}") from error
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Check a recipe given as nested dictionaries; ``where`` names it in errors."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"]) or "recipe"
+            seen = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
+            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{seen}")
+        raise RecipeError(f"{where}: " + "; ".join(lines)) from None
