@@ -1,0 +1,321 @@
+"""Building a bundle: specification, cache, export, engines, manifest; written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from elir_trt.bundle import (
+    CONDITIONING,
+    FORMAT,
+    MANIFEST,
+    SCHEMA,
+    BuildSpecification,
+    Bundle,
+    Manifest,
+    PartRecord,
+    cache_folder,
+    engine_files,
+)
+from elir_trt.errors import BuildError, BundleError, CheckpointError
+from elir_trt.parts import PARTS
+from elir_trt.recipe import SIZE_MULTIPLE, Precision, Recipe
+
+if TYPE_CHECKING:
+    from elir_trt.model.elir import Elir
+
+BackendName = Literal["openvino", "tensorrt", "tensorrt-rtx"]
+
+#: Called with what is being done, how many units are done and how many there are.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        path: the bundle's folder.
+        cached: the bundle was already there, with the same key.
+        seconds: wall-clock time.
+        manifest: of the bundle.
+    """
+
+    path: Path
+    cached: bool
+    seconds: float
+    manifest: Manifest
+
+
+def usable_backends() -> tuple[BackendName, ...]:
+    """The backends for which engines can be built here."""
+    modules: Mapping[BackendName, str] = {
+        "openvino": "openvino",
+        "tensorrt": "tensorrt",
+        "tensorrt-rtx": "tensorrt_rtx",
+    }
+    return tuple(name for name, module in modules.items() if importlib.util.find_spec(module) is not None)
+
+
+def build(
+    recipe: Recipe,
+    weights: str | Path,
+    *,
+    output: str | Path | None = None,
+    backends: Sequence[BackendName] | None = None,
+    precision: Precision | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int = 1,
+    half_weights: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build a bundle, or find it in the cache.
+
+    Args:
+        recipe: what to build.
+        weights: checkpoint: the published ``.pth``, training's ``.ckpt`` or an ``.npz``.
+        output: folder of the bundle; None: the user's cache, under the task and the specification's key.
+        backends: for which to build engines; None: all that can be built here.
+        precision: of the engines; None: the recipe's, else FP16 for TensorRT and the CPU's fastest.
+        size: height and width of the engines' input; None: the recipe's. OpenVINO engines are reshaped to
+            other sizes when they are opened, TensorRT engines are not.
+        batch: images per call.
+        half_weights: keep the CPU engines' weights in 16 bits.
+        force: build even if the cache has this very bundle, and replace what is in ``output``.
+        progress: is called as the work goes on.
+
+    Raises:
+        CheckpointError, ExportError, BuildError: with the reason. Nothing is left behind.
+    """
+    began = time.perf_counter()
+    weights = Path(weights)
+    size = size or recipe.size
+    for name, value in zip(("height", "width"), size, strict=True):
+        if value <= 0 or value % SIZE_MULTIPLE:
+            raise BuildError(f"size: {name} is {value}; it must be a positive multiple of {SIZE_MULTIPLE}")
+    if batch < 1:
+        raise BuildError(f"batch is {batch}; expected at least 1")
+    chosen = tuple(sorted(set(usable_backends() if backends is None else backends)))
+    if not chosen:
+        raise BuildError("no backend to build for: install one with: pip install openvino")
+    for backend in chosen:
+        if backend not in usable_backends():
+            raise BuildError(
+                f"backend {backend} is not installed; here are: {', '.join(usable_backends()) or 'none'}"
+            )
+    specification = BuildSpecification(
+        recipe=recipe,
+        checkpoint=file_digest(weights),
+        backends=chosen,
+        precision=precision or recipe.precision,
+        size=size,
+        batch=batch,
+        half_weights=half_weights,
+        tensorrt=_tensorrt_version(chosen),
+        gpu=_gpu(chosen),
+    )
+    name = f"{recipe.task}-{specification.key()[:16]}"
+    path = Path(output) if output is not None else cache_folder() / "bundles" / name
+    with _locked(path):
+        if not force and path.exists():
+            try:
+                found = Bundle(path)
+            except BundleError:
+                if output is not None:
+                    raise BuildError(f"{path}: exists and is not this bundle; use --force") from None
+            else:
+                if found.manifest.specification == specification:
+                    return BuildReport(path, True, time.perf_counter() - began, found.manifest)
+                if output is not None:
+                    raise BuildError(f"{path}: holds another bundle; use --force or another --output")
+        with _written_whole(path) as folder:
+            manifest = _build_into(folder, specification, weights, progress or (lambda *_: None))
+    return BuildReport(path, False, time.perf_counter() - began, manifest)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint file, in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is a folder; expected a checkpoint file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: no readable checkpoint: {error.strerror}") from error
+
+
+def _build_into(
+    folder: Path, specification: BuildSpecification, weights: Path, progress: Progress
+) -> Manifest:
+    try:
+        from elir_trt.build.export import conditioning_table
+        from elir_trt.model.checkpoint import load_model
+    except ImportError as error:
+        raise BuildError(
+            f"building needs torch and onnx ({error}); install them with: pip install 'elir_trt[export]'"
+        ) from error
+    recipe = specification.recipe
+    total = 1 + len(PARTS) * len(specification.backends)
+    progress("reading the checkpoint", 0, total)
+    model = load_model(weights, recipe.architecture)
+    np.save(folder / CONDITIONING, conditioning_table(model, recipe.steps), allow_pickle=False)
+    done = 1
+    records: dict[str, dict[str, PartRecord]] = {}
+    for backend in specification.backends:
+        (folder / backend).mkdir()
+        records[backend] = {}
+        for part in PARTS:
+            progress(f"{backend}: {part}", done, total)
+            records[backend][part] = _build_part(
+                folder, model, specification, backend, part, lambda text, at=done: progress(text, at, total)
+            )
+            done += 1
+    progress("done", total, total)
+    names = [CONDITIONING]
+    names += [name for backend in specification.backends for part in PARTS for name in engine_files(backend, part)]
+    manifest = Manifest(
+        format="elir_trt bundle",
+        schema_version=SCHEMA,
+        specification=specification,
+        condition_width=model.fmir.condition_width,
+        files={name: file_digest(folder / name) for name in names},
+        parts=records,
+        built_with=_versions(),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    assert manifest.format == FORMAT
+    (folder / MANIFEST).write_text(
+        json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8"
+    )
+    return manifest
+
+
+def _build_part(
+    folder: Path,
+    model: Elir,
+    specification: BuildSpecification,
+    backend: BackendName,
+    part: str,
+    say: Callable[[str], None],
+) -> PartRecord:
+    from elir_trt.build.export import export_part
+
+    size, batch = specification.size, specification.batch
+    if backend == "openvino":
+        # The CPU plugin takes float32 files and lowers the precision by itself when it compiles.
+        exported = export_part(model, part, size=size, precision="fp32", batch=batch)
+        began = time.perf_counter()
+        _write_openvino(exported.data, folder / "openvino" / f"{part}.xml", specification.half_weights)
+        return PartRecord(relative_error=exported.relative_error, seconds=time.perf_counter() - began)
+    from elir_trt.build.tensorrt_builder import build_engine
+
+    exported = export_part(model, part, size=size, precision=specification.precision or "fp16", batch=batch)
+    result = build_engine(
+        exported.data,
+        flavour=backend,
+        timing_cache=cache_folder() / "timing" / f"{specification.tensorrt}.cache",
+        progress=lambda phase, at, of: say(f"{backend}: {part}: {phase} {at}/{of}"),
+    )
+    (folder / backend / f"{part}.engine").write_bytes(result.data)
+    return PartRecord(
+        relative_error=exported.relative_error, seconds=result.seconds, layers=result.layers
+    )
+
+
+def _write_openvino(onnx: bytes, xml: Path, half_weights: bool) -> None:
+    import io
+
+    import openvino as ov
+
+    model = ov.convert_model(io.BytesIO(onnx))
+    ov.save_model(model, xml, compress_to_fp16=half_weights)
+
+
+def _tensorrt_version(backends: Sequence[BackendName]) -> str | None:
+    names = [name for name in backends if name != "openvino"]
+    if not names:
+        return None
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name}-{importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            # JetPack's tensorrt comes from a Debian package without metadata of its own.
+            module = importlib.import_module(name.replace("-", "_"))
+            found.append(f"{name}-{module.__version__}")
+    return "+".join(found)
+
+
+def _gpu(backends: Sequence[BackendName]) -> str | None:
+    if all(name == "openvino" for name in backends):
+        return None
+    from elir_trt.gpu import find_gpu
+
+    gpu = find_gpu()
+    return None if gpu.name is None else f"{gpu.name} sm_{gpu.compute_capability}"
+
+
+def _versions() -> dict[str, str]:
+    from elir_trt import __version__
+
+    versions = {"elir_trt": __version__}
+    for name in ("torch", "onnx", "openvino", "tensorrt", "tensorrt-rtx"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a bundle's folder, so that two builds of one bundle do the work once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / f".{path.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise BuildError(f"{path.parent}: no permission to write the bundle there; choose another --output") from error
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST):
+            raise BuildError(f"{path.parent}: the bundle cannot be written: {error.strerror}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place on success, and vanishes otherwise."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    old = folder.with_name(folder.name + ".old")
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(folder, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
