@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from elir_trt.errors import ExportError
-from elir_trt.model.autoencoder import UpsampleConv
+from elir_trt.model.autoencoder import UpsampleConv, fold_unshuffle
 from elir_trt.model.elir import Elir
 from elir_trt.model.velocity import Velocity
 from elir_trt.parts import PARTS, TENSORS, part_shapes
@@ -68,9 +69,17 @@ class _VelocityPart(nn.Module):
 
 
 def part_module(model: Elir, part: str) -> nn.Module:
-    """The module that an engine of ``part`` runs, as a copy with the decoder's upsampling folded."""
+    """The module that an engine of ``part`` runs, as a copy.
+
+    Folded for speed, equal up to rounding: the encoder's unshuffling into its first convolution, the decoder's
+    upsampling into transposed convolutions.
+    """
     if part == "encoder":
-        return copy.deepcopy(model.enc)
+        encoder = copy.deepcopy(model.enc)
+        if encoder.unshuffle > 1:
+            encoder.layers[0] = fold_unshuffle(cast(nn.Conv2d, encoder.layers[0]), encoder.unshuffle)
+            encoder.unshuffle = 1
+        return encoder
     if part == "coarse":
         return copy.deepcopy(model.mmse)
     if part == "velocity":

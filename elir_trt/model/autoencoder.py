@@ -63,6 +63,22 @@ class Encoder(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
+def fold_unshuffle(conv: nn.Conv2d, unshuffle: int) -> nn.Conv2d:
+    """Return the strided convolution on pixels that equals ``conv`` on unshuffled pixels.
+
+    A 3x3 kernel over r x r pixels folded into channels is a 3r x 3r kernel with stride r and padding r: the same
+    numbers in another order, without the reshapes.
+    """
+    outputs, inputs = conv.out_channels, conv.in_channels // unshuffle**2
+    result = nn.Conv2d(inputs, outputs, 3 * unshuffle, stride=unshuffle, padding=unshuffle)
+    with torch.no_grad():
+        taps = conv.weight.reshape(outputs, inputs, unshuffle, unshuffle, 3, 3).permute(0, 1, 4, 2, 5, 3)
+        result.weight.copy_(taps.reshape(outputs, inputs, 3 * unshuffle, 3 * unshuffle))
+        assert conv.bias is not None and result.bias is not None
+        result.bias.copy_(conv.bias)
+    return result
+
+
 class UpsampleConv(nn.Conv2d):
     """Nearest upsampling by 2 and a 3x3 convolution, or the same map as one 4x4 transposed convolution.
 

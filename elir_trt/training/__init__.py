@@ -1,0 +1,1 @@
+"""Training of ELIR models (extra ``train``): data, degradations, losses, loops."""

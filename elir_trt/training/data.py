@@ -1,0 +1,102 @@
+"""Training images: a folder of photos, procedural images, random crops of both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from elir_trt.errors import MediaError
+
+Image = npt.NDArray[np.uint8]
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+#: Photos are kept at these scales; smaller ones show more detail per pixel.
+SCALES = (1.0, 0.6)
+
+
+def load_photos(folder: Path, smallest: int) -> list[Image]:
+    """Read every photo under ``folder`` as RGB ``[H, W, 3]`` uint8, at each of the scales.
+
+    Raises:
+        MediaError: the folder has no readable photo with sides of at least ``smallest`` pixels.
+    """
+    images: list[Image] = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise MediaError(f"{path}: not a readable image")
+        rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        for scale in SCALES:
+            small = rgb if scale == 1.0 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            if min(small.shape[:2]) >= smallest:
+                images.append(np.ascontiguousarray(small, dtype=np.uint8))
+    if not images:
+        raise MediaError(f"{folder}: no photo with sides of at least {smallest} pixels ({', '.join(SUFFIXES)})")
+    return images
+
+
+def dead_leaves(size: int, rng: np.random.Generator) -> Image:
+    """A dead leaves image ``[size, size, 3]``: shapes of power-law size, each hiding what is behind it.
+
+    Source: Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 2001. Leaves carry a gradient or a
+    texture, and the picture is slightly blurred, so that edges are not all ideal.
+    """
+    image = np.full((size, size, 3), rng.uniform(0, 255, 3), dtype=np.float32)
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
+    # Radii with density r^-3 between 3 pixels and half the picture.
+    radii = 3.0 / np.sqrt(1.0 - rng.uniform(0, 1 - (6.0 / size) ** 2, 60 + size // 2))
+    for radius in radii:
+        y, x = rng.uniform(0, size, 2)
+        mask = np.zeros((size, size), np.uint8)
+        if rng.random() < 0.5:
+            axes = (int(radius) + 1, int(radius * rng.uniform(0.3, 1)) + 1)
+            cv2.ellipse(mask, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+        else:
+            angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
+            corners = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
+            cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+        colour = rng.uniform(0, 255, 3).astype(np.float32)
+        kind = rng.random()
+        if kind < 0.4:
+            fill = np.broadcast_to(colour, image.shape)
+        elif kind < 0.7:
+            slope = rng.normal(0, 40 / size, 2)
+            shade = slope[0] * (rows - y) + slope[1] * (columns - x)
+            fill = colour + shade[:, :, None].astype(np.float32)
+        else:
+            wave = rng.uniform(0.1, 1.2, 2)
+            texture = np.sin(rows * wave[0] + columns * wave[1]) * rng.uniform(5, 40)
+            fill = colour + texture[:, :, None].astype(np.float32)
+        image = np.where(mask[:, :, None] > 0, fill, image)
+    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 0.9)))
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+class Crops:
+    """Random square crops, flipped and turned, of photos and procedural images."""
+
+    def __init__(self, photos: list[Image], procedural: list[Image], share: float, seed: int) -> None:
+        """``share`` of the crops come from ``procedural``, the others from ``photos`` by their areas."""
+        self.photos, self.procedural = photos, procedural
+        self.share = share if photos else 1.0
+        areas = np.array([image.shape[0] * image.shape[1] for image in photos], dtype=np.float64)
+        self.weights = areas / areas.sum() if photos else areas
+        self.rng = np.random.default_rng(seed)
+
+    def batch(self, count: int, size: int) -> Image:
+        """``[count, size, size, 3]`` uint8."""
+        result = np.empty((count, size, size, 3), dtype=np.uint8)
+        for index in range(count):
+            if self.procedural and self.rng.random() < self.share:
+                image = self.procedural[int(self.rng.integers(len(self.procedural)))]
+            else:
+                image = self.photos[int(self.rng.choice(len(self.photos), p=self.weights))]
+            y = int(self.rng.integers(image.shape[0] - size + 1))
+            x = int(self.rng.integers(image.shape[1] - size + 1))
+            crop = np.rot90(image[y : y + size, x : x + size], int(self.rng.integers(4)))
+            result[index] = crop[:, ::-1] if self.rng.random() < 0.5 else crop
+        return result

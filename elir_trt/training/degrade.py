@@ -1,0 +1,63 @@
+"""Degradations: what the network is fed in training, made from clean crops."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.float32]
+
+#: Exponent between display values and linear light.
+GAMMA = 2.2
+
+
+def gaussian_noise(image: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
+    """Add white Gaussian noise; ``image`` and ``sigma`` in units of 0 to 255. Not clipped."""
+    return image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma)
+
+
+def sensor_noise(image: Pixels, shot: float, read: float, rng: np.random.Generator) -> Pixels:
+    """Add a sensor's noise, of variance ``shot * signal + read ** 2`` on the linear signal in [0, 1].
+
+    Source: Foi et al., "Practical Poissonian-Gaussian Noise Modeling and Fitting for Single-Image Raw-Data",
+    IEEE TIP 2008, with the Gaussian approximation of the Poisson part.
+    """
+    linear = np.power(np.clip(image / 255.0, 0.0, 1.0), GAMMA)
+    deviation = np.sqrt(shot * linear + read * read)
+    noisy = linear + rng.standard_normal(image.shape, dtype=np.float32) * deviation
+    return np.asarray(255.0 * np.power(np.clip(noisy, 0.0, 1.0), 1.0 / GAMMA), dtype=np.float32)
+
+
+def jpeg(image: Image, quality: int) -> Image:
+    """Encode and decode as JPEG, with the chroma subsampled as cameras do."""
+    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert ok
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
+def to_uint8(image: Pixels) -> Image:
+    """Round and clip to 8 bits."""
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def camera(image: Image, rng: np.random.Generator) -> Image:
+    """What a camera makes of a clean crop ``[H, W, 3]``: blur, noise and compression, at unknown levels.
+
+    Two thirds are white noise up to sigma 100 of 255, the rest signal-dependent noise of a sensor, or JPEG of
+    quality 10 and up with little noise; a tenth is slightly blurred first.
+    """
+    pixels = image.astype(np.float32)
+    if rng.random() < 0.1:
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 1.0)), dtype=np.float32)
+    kind = rng.random()
+    if kind < 0.65:
+        return to_uint8(gaussian_noise(pixels, rng.uniform(0, 100), rng))
+    if kind < 0.8:
+        noisy = sensor_noise(pixels, 10 ** rng.uniform(-4, -1.2), 10 ** rng.uniform(-3.5, -1.5), rng)
+        result = to_uint8(noisy)
+        return jpeg(result, int(rng.integers(50, 98))) if rng.random() < 0.3 else result
+    if rng.random() < 0.5:
+        pixels = gaussian_noise(pixels, rng.uniform(0, 15), rng)
+    return jpeg(to_uint8(pixels), int(rng.integers(10, 96)))
