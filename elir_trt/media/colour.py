@@ -1,0 +1,97 @@
+"""From a video's colours to RGB and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import Interpolation
+
+UNSPECIFIED = 2
+LIMITED, FULL = 1, 2
+BT709, BT601, BT2020 = 1, 6, 9
+PQ, HLG = 16, 18
+# Accurate rounding and full chroma resolution inside: the fast paths of swscale are up to 3 levels off.
+_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How YCbCr samples mean colours: the numbers are those of ISO/IEC 23091-2 (H.273).
+
+    Attributes:
+        matrix: 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
+        full_range: luma from 0 to 255, not 16 to 235.
+        primaries, transfer: carried along; 2 is unspecified.
+    """
+
+    matrix: int
+    full_range: bool = False
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+
+    @property
+    def hdr(self) -> bool:
+        """Whether the transfer is one of high dynamic range (PQ or HLG)."""
+        return self.transfer in (PQ, HLG)
+
+
+def default_colour(height: int, width: int) -> Colour:
+    """What players take for a video without tags: BT.709 from 1280 wide or more than 576 high, else BT.601."""
+    return Colour(BT709 if width >= 1280 or height > 576 else BT601)
+
+
+def colour_of(frame: av.VideoFrame) -> Colour:
+    """The colours of a decoded frame: its tags, and what players take where they are missing."""
+    colour = default_colour(frame.height, frame.width)
+    matrix = int(frame.colorspace)
+    if matrix in (1, 4, 5, 6, 7, 9):
+        colour = replace(colour, matrix=matrix)
+    full = int(frame.color_range) == FULL or frame.format.name.startswith("yuvj")
+    return replace(
+        colour,
+        full_range=full,
+        primaries=int(frame.color_primaries) or UNSPECIFIED,
+        transfer=int(frame.color_trc) or UNSPECIFIED,
+    )
+
+
+def to_rgb(frame: av.VideoFrame, colour: Colour, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A decoded frame as ``[H, W, 3]`` uint8.
+
+    Args:
+        frame: as decoded.
+        colour: of the frame.
+        size: height and width of the result; the frame is scaled if it has another.
+    """
+    name = frame.format.name
+    height, width = size
+    if name == "gray" and (frame.height, frame.width) == size and int(frame.color_range) != LIMITED:
+        return np.ascontiguousarray(np.repeat(frame.to_ndarray()[:, :, None], 3, axis=2))
+    converted = frame.reformat(
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=colour.matrix,
+        dst_colorspace=colour.matrix,
+        src_color_range=FULL if colour.full_range else (LIMITED if frame.format.is_rgb is False else FULL),
+        dst_color_range=FULL,
+        interpolation=_FLAGS,
+    )
+    return np.ascontiguousarray(converted.to_ndarray())
+
+
+def from_rgb(rgb: npt.NDArray[np.uint8], colour: Colour, pixel_format: str) -> av.VideoFrame:
+    """A frame for the encoder, of limited range, from ``[H, W, 3]`` uint8."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    converted = frame.reformat(
+        format=pixel_format,
+        src_colorspace=colour.matrix,
+        dst_colorspace=colour.matrix,
+        src_color_range=FULL,
+        dst_color_range=LIMITED,
+        interpolation=_FLAGS,
+    )
+    return converted
