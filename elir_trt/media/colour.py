@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 BT709, BT601, BT2020 = 1, 6, 9
 PQ, HLG = 16, 18
-# Accurate rounding and full chroma resolution inside: the fast paths of swscale are up to 3 levels off.
+# The fast paths of swscale repeat chroma instead of interpolating it, and are up to 2 levels off flat colours.
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -25,12 +25,14 @@ class Colour:
         matrix: 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
         full_range: luma from 0 to 255, not 16 to 235.
         primaries, transfer: carried along; 2 is unspecified.
+        limited_grey: the file says of a grey frame that it goes from 16 to 235; else grey is taken as full.
     """
 
     matrix: int
     full_range: bool = False
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
+    limited_grey: bool = False
 
     @property
     def hdr(self) -> bool:
@@ -53,45 +55,56 @@ def colour_of(frame: av.VideoFrame) -> Colour:
     return replace(
         colour,
         full_range=full,
+        limited_grey=int(frame.color_range) == LIMITED,
         primaries=int(frame.color_primaries) or UNSPECIFIED,
         transfer=int(frame.color_trc) or UNSPECIFIED,
     )
 
 
-def to_rgb(frame: av.VideoFrame, colour: Colour, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """A decoded frame as ``[H, W, 3]`` uint8.
+class Converter:
+    """Converts frames to RGB and back; keep one for a file, because setting it up costs as much as a frame."""
 
-    Args:
-        frame: as decoded.
-        colour: of the frame.
-        size: height and width of the result; the frame is scaled if it has another.
-    """
-    name = frame.format.name
-    height, width = size
-    if name == "gray" and (frame.height, frame.width) == size and int(frame.color_range) != LIMITED:
-        return np.ascontiguousarray(np.repeat(frame.to_ndarray()[:, :, None], 3, axis=2))
-    converted = frame.reformat(
-        width=width,
-        height=height,
-        format="rgb24",
-        src_colorspace=colour.matrix,
-        dst_colorspace=colour.matrix,
-        src_color_range=FULL if colour.full_range else (LIMITED if frame.format.is_rgb is False else FULL),
-        dst_color_range=FULL,
-        interpolation=_FLAGS,
-    )
-    return np.ascontiguousarray(converted.to_ndarray())
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
 
+    def to_rgb(self, frame: av.VideoFrame, colour: Colour, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """A decoded frame as ``[H, W, 3]`` uint8.
 
-def from_rgb(rgb: npt.NDArray[np.uint8], colour: Colour, pixel_format: str) -> av.VideoFrame:
-    """A frame for the encoder, of limited range, from ``[H, W, 3]`` uint8."""
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-    converted = frame.reformat(
-        format=pixel_format,
-        src_colorspace=colour.matrix,
-        dst_colorspace=colour.matrix,
-        src_color_range=FULL,
-        dst_color_range=LIMITED,
-        interpolation=_FLAGS,
-    )
-    return converted
+        Args:
+            frame: as decoded.
+            colour: of the frame.
+            size: height and width of the result; the frame is scaled if it has another.
+        """
+        if frame.format.name == "gray" and (frame.height, frame.width) == size and not colour.limited_grey:
+            return np.ascontiguousarray(np.repeat(frame.to_ndarray()[:, :, None], 3, axis=2))
+        full = colour.full_range or frame.format.is_rgb
+        converted = self._convert(frame, colour, "rgb24", FULL if full else LIMITED, FULL, size)
+        return np.ascontiguousarray(converted.to_ndarray())
+
+    def from_rgb(self, rgb: npt.NDArray[np.uint8], colour: Colour, pixel_format: str) -> av.VideoFrame:
+        """A frame for the encoder, of limited range, from ``[H, W, 3]`` uint8."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        return self._convert(frame, colour, pixel_format, FULL, LIMITED, rgb.shape[:2])
+
+    def _convert(
+        self,
+        frame: av.VideoFrame,
+        colour: Colour,
+        pixel_format: str,
+        source_range: int,
+        range_: int,
+        size: tuple[int, ...],
+    ) -> av.VideoFrame:
+        return self._reformatter.reformat(
+            frame,
+            width=size[1],
+            height=size[0],
+            format=pixel_format,
+            src_colorspace=colour.matrix,
+            dst_colorspace=colour.matrix,
+            src_color_range=source_range,
+            dst_color_range=range_,
+            interpolation=_FLAGS,
+            # More threads cost more to wake for each frame than they save.
+            threads=1,
+        )

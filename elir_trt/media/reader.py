@@ -20,7 +20,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from elir_trt.errors import ElirWarning, MediaError
-from elir_trt.media.colour import Colour, colour_of, default_colour, to_rgb
+from elir_trt.media.colour import Colour, Converter, colour_of, default_colour
 from elir_trt.media.containers import missing_bytes
 from elir_trt.media.headers import image_format, looks_like
 from elir_trt.media.times import Continuity, Timeline
@@ -101,6 +101,8 @@ class VideoReader:
         self._hurt = 0
         self._errors = 0
         self._ended = False
+        self._size_warned = False
+        self._converter = Converter()
         self._missing = self._check_file()
         self.container = self._open()
         try:
@@ -296,11 +298,11 @@ class VideoReader:
     def _give(self, frame: av.VideoFrame, pts: int) -> VideoFrame:
         if (frame.height, frame.width) != self._stored:
             self._warn_size(frame)
-        rgb = to_rgb(frame, colour_of(frame), self._stored)
+        rgb = self._converter.to_rgb(frame, colour_of(frame), self._stored)
         return VideoFrame(_turn(rgb, self._matrix), pts, self.time_base, frame.duration or 0)
 
     def _warn_size(self, frame: av.VideoFrame) -> None:
-        if not getattr(self, "_size_warned", False):
+        if not self._size_warned:
             self._size_warned = True
             height, width = self._stored
             message = (
