@@ -29,6 +29,7 @@ from elir_trt.backends.tensorrt_api import (
     Message,
     TensorRt,
 )
+from elir_trt.build.widen import widen_transposed
 from elir_trt.errors import BuildError, ElirWarning
 
 #: Called with a phase of the build, the steps of it that are done, and how many it has. Phases nest.
@@ -36,7 +37,6 @@ Progress = Callable[[str, int, int], None]
 
 #: What is known about an error in whose text all of the words occur.
 HINTS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("deconv", "bf16"), "it has no transposed convolution in bfloat16, use fp16"),
     (("out of memory",), "free GPU memory, or build for a smaller size"),
     (("workspace",), "allow a larger workspace, or build for a smaller size"),
     (("plugin not found",), "the file has an operator that TensorRT does not know"),
@@ -53,7 +53,7 @@ class EngineBuild:
         version: of the TensorRT that built it.
         flavour: "tensorrt" or "tensorrt-rtx".
         seconds: wall-clock time.
-        warnings: what TensorRT warned of, each once.
+        warnings: what TensorRT warned of, each once, and what was changed for it.
     """
 
     data: bytes
@@ -102,6 +102,16 @@ def build_engine(
     api = tensorrt_api.load(flavour)
     if part is None:
         part = _graph_name(onnx)
+    if not isinstance(onnx, bytes) and not Path(onnx).is_file():
+        raise BuildError(f"{part}: {onnx}: no such ONNX file")
+    remarks = []
+    if api.flavour == "tensorrt-rtx":
+        widened = widen_transposed(onnx if isinstance(onnx, bytes) else Path(onnx))
+        if widened is not None:
+            onnx, count = widened
+            remarks.append(
+                f"{count} transposed convolutions compute in float32; TensorRT-RTX has none in bfloat16"
+            )
     # Two builds at a time would measure each other's load, and TensorRT has one logger for both.
     with _building, api.messages.collect() as messages:
         began = time.perf_counter()
@@ -133,7 +143,7 @@ def build_engine(
             version=api.version,
             flavour=api.flavour,
             seconds=time.perf_counter() - began,
-            warnings=tuple(message.text for message in messages if message.severity == "warning"),
+            warnings=(*remarks, *(message.text for message in messages if message.severity == "warning")),
         )
 
 
@@ -155,13 +165,8 @@ def _parse(
     api: TensorRt, network: INetworkDefinition, onnx: bytes | str | Path, part: str, messages: list[Message]
 ) -> object:
     parser = api.module.OnnxParser(network, api.logger)
-    if isinstance(onnx, bytes):
-        accepted = parser.parse(onnx)
-    elif Path(onnx).is_file():
-        # From the path, so that weights in files beside it are found.
-        accepted = parser.parse_from_file(str(onnx))
-    else:
-        raise BuildError(f"{part}: {onnx}: no such ONNX file")
+    # From the path where there is one, so that weights in files beside it are found.
+    accepted = parser.parse(onnx) if isinstance(onnx, bytes) else parser.parse_from_file(str(onnx))
     if not accepted or parser.num_errors:
         found = []
         for index in range(parser.num_errors):
