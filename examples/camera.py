@@ -9,6 +9,7 @@ import sys
 import threading
 
 import cv2
+import numpy as np
 
 import elir_trt
 
@@ -18,7 +19,7 @@ def main(number: int) -> None:
     if not camera.isOpened():
         sys.exit(f"camera {number} does not open")
     with elir_trt.open("camera", order="bgr") as restorer:
-        # When frames come faster than they can be restored, the oldest is given up: the picture is never late.
+        # When frames come faster than they are restored, the oldest is given up: the picture is never late.
         stream = restorer.stream(depth=2, drop="oldest")
         stop = threading.Event()
 
@@ -27,7 +28,7 @@ def main(number: int) -> None:
                 ok, frame = camera.read()
                 if not ok:
                     break
-                stream.submit(frame)
+                stream.submit(np.asarray(frame, dtype=np.uint8))
 
         thread = threading.Thread(target=capture)
         thread.start()

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sys
 
-import cv2
-
 import elir_trt
+from elir_trt.media import read_image, write_image
 
 
 def main(source: str, target: str) -> None:
-    image = cv2.imread(source)
-    if image is None:
-        sys.exit(f"{source}: not an image")
-    # OpenCV has blue first; the restorer swaps while it loads, at no cost.
-    with elir_trt.open("camera", order="bgr") as restorer:
-        cv2.imwrite(target, restorer(image))
+    image = read_image(source)
+    with elir_trt.open("camera") as restorer:
+        write_image(target, restorer(image.rgb), image.alpha)
 
 
 if __name__ == "__main__":

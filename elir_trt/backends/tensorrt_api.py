@@ -96,6 +96,9 @@ class OnnxParser(Protocol):
     def parse_from_file(self, model: str) -> bool: ...
 
 
+# What runs engines uses the protocols from here to Runtime.
+
+
 class TensorIOMode(Protocol):
     INPUT: object
 

@@ -123,7 +123,7 @@ def build_engine(
             hint = "; it needs a GPU, TensorRT-RTX does not" if api.flavour == "tensorrt" else ""
             text = _explain(messages) or str(error)
             raise BuildError(f"{part}: {api.flavour} {api.version} does not start{hint}: {text}") from error
-        parser = _parse(api, network, onnx, part, messages)
+        parser = _parse(api, network, onnx, part)
         config = builder.create_builder_config()
         if workspace_bytes is not None:
             if workspace_bytes <= 0:
@@ -133,7 +133,7 @@ def build_engine(
         cache = None
         if timing_cache is not None and api.features.timing_cache:
             cache = _TimingCache(api, config, timing_cache)
-        data = _serialize(api, builder, network, config, part, messages, progress, cancelled)
+        data = _serialize(api, builder, network, config, part, _Watch(progress, cancelled))
         if cache is not None:
             cache.save()
         del parser  # It owns the weights while the network is built.
@@ -161,12 +161,11 @@ def _graph_name(onnx: bytes | str | Path) -> str:
         return "the ONNX file"
 
 
-def _parse(
-    api: TensorRt, network: INetworkDefinition, onnx: bytes | str | Path, part: str, messages: list[Message]
-) -> object:
+def _parse(api: TensorRt, network: INetworkDefinition, onnx: bytes | str | Path, part: str) -> object:
     parser = api.module.OnnxParser(network, api.logger)
-    # From the path where there is one, so that weights in files beside it are found.
-    accepted = parser.parse(onnx) if isinstance(onnx, bytes) else parser.parse_from_file(str(onnx))
+    with api.messages.collect() as messages:
+        # From the path where there is one, so that weights in files beside it are found.
+        accepted = parser.parse(onnx) if isinstance(onnx, bytes) else parser.parse_from_file(str(onnx))
     if not accepted or parser.num_errors:
         found = []
         for index in range(parser.num_errors):
@@ -208,13 +207,11 @@ def _serialize(
     network: INetworkDefinition,
     config: IBuilderConfig,
     part: str,
-    messages: list[Message],
-    progress: Progress | None,
-    cancelled: Callable[[], bool] | None,
+    watch: _Watch,
 ) -> bytes:
-    watch = _Watch(progress, cancelled)
     config.progress_monitor = _make_monitor(api, watch)
-    memory = builder.build_serialized_network(network, config)
+    with api.messages.collect() as messages:
+        memory = builder.build_serialized_network(network, config)
     if watch.raised is not None:
         raise watch.raised
     if watch.stopped:
