@@ -13,7 +13,7 @@ UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 BT709, BT601, BT2020 = 1, 6, 9
 PQ, HLG = 16, 18
-# The fast paths of swscale repeat chroma instead of interpolating it, and are up to 2 levels off flat colours.
+# The fast paths of swscale repeat chroma instead of interpolating it, and are up to 2 levels off.
 _FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -41,7 +41,7 @@ class Colour:
 
 
 def default_colour(height: int, width: int) -> Colour:
-    """What players take for a video without tags: BT.709 from 1280 wide or more than 576 high, else BT.601."""
+    """What players take without tags: BT.709 from 1280 wide or more than 576 high, else BT.601."""
     return Colour(BT709 if width >= 1280 or height > 576 else BT601)
 
 
@@ -62,7 +62,7 @@ def colour_of(frame: av.VideoFrame) -> Colour:
 
 
 class Converter:
-    """Converts frames to RGB and back; keep one for a file, because setting it up costs as much as a frame."""
+    """Converts frames to RGB and back; keep one for a file: setting it up costs as much as a frame."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()

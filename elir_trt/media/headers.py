@@ -132,7 +132,8 @@ def _png(data: bytes) -> Header:
         body = data[at + 8 : at + 8 + length]
         if at + 12 + length > len(data):
             raise Damaged(
-                f"it is truncated: its {kind.decode('latin-1')} chunk at byte {at} has {len(body)} of {length} bytes"
+                f"it is truncated: its {kind.decode('latin-1')} chunk at byte {at} has {len(body)} "
+                f"of {length} bytes"
             )
         (stored,) = struct.unpack(">I", data[at + 8 + length : at + 12 + length])
         # Decoders stop for a wrong sum in the critical chunks only; so do we.
@@ -236,7 +237,7 @@ def _tiff(data: bytes) -> Header:
     while at and at not in seen:
         seen.add(at)
         if at + 2 > len(data):
-            raise Damaged(f"it is truncated: page {pages + 1} should be described at byte {at} of {len(data)}")
+            raise Damaged(f"it is truncated: page {pages + 1} should start at byte {at} of {len(data)}")
         tags, at = _directory(data, at, order, big)
         first = first or tags
         pages += 1

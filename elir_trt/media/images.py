@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from elir_trt.media import jpeg
 from elir_trt.media.headers import Damaged, Header, looks_like, read_header
 
 PIXEL_LIMIT = 178_956_970
-"""More pixels than this are refused before decoding. It is the limit at which Pillow warns, times two: its error."""
+"""More pixels than this are refused before decoding; where Pillow refuses too."""
 
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Extensions that :func:`write_image` takes."""
@@ -28,7 +29,12 @@ READABLE = (*WRITABLE, ".gif")
 """Extensions of the formats that :func:`read_image` reads; it goes by content, not by name."""
 
 _OPTIONS: dict[str, list[int]] = {
-    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    ".jpg": [
+        cv2.IMWRITE_JPEG_QUALITY,
+        95,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # over 100: lossless
 }
 _OPTIONS[".jpeg"] = _OPTIONS[".jpg"]
@@ -40,7 +46,7 @@ class Image:
 
     Attributes:
         rgb: ``[H, W, 3]`` uint8.
-        alpha: ``[H, W]`` uint8, straight (not premultiplied into rgb), or None if the file has no transparency.
+        alpha: ``[H, W]`` uint8, straight (not premultiplied into rgb), or None if the file has none.
         notes: what was changed on the way, such as "16 bits per channel reduced to 8".
         path: where it was read.
     """
@@ -54,8 +60,8 @@ class Image:
 def read_image(path: str | os.PathLike[str], *, pixel_limit: int = PIXEL_LIMIT) -> Image:
     """Read a JPEG, PNG, WebP, TIFF, BMP or GIF file; the content decides, not the extension.
 
-    The orientation that a camera noted is applied. Of an animation or several pages the first is read. Grey and
-    palettes become RGB, CMYK too (without its colour profile). 16 bits and float in [0, 1] become 8 bits.
+    The orientation that a camera noted is applied. Of an animation or several pages the first is read. Grey,
+    palettes and CMYK become RGB, colour profiles are not applied. 16 bits and float in [0, 1] become 8.
 
     Args:
         path: the file.
@@ -113,41 +119,53 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(path: Path, data: bytes, header: Header) -> npt.NDArray[Any]:
-    logging = cv2.utils.logging
-    # One error is ours to give; OpenCV would print its own lines before it.
-    level = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
-        # UNCHANGED keeps 16 bits, float and alpha; and it is the one mode that leaves the orientation to us.
-        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        with _quiet_opencv():
+            # UNCHANGED keeps 16 bits, float and alpha, and leaves the orientation to us.
+            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise MediaError(f"{path}: this {header.format} image cannot be decoded: {error.err}") from None
-    finally:
-        logging.setLogLevel(level)
     if array is None:
         raise MediaError(
-            f"{path}: this {header.format} image cannot be decoded: it is damaged, or of a kind that OpenCV does not know"
+            f"{path}: this {header.format} image cannot be decoded: it is damaged, "
+            "or of a kind that OpenCV does not know"
         )
     return np.asarray(array)
 
 
+@contextlib.contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV prints lines of its own before it fails; the one error is ours to give."""
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)
+
+
 def _to_8_bits(path: Path, array: npt.NDArray[Any], notes: list[str]) -> npt.NDArray[np.uint8]:
     if array.dtype == np.uint8:
-        return array
+        return array.astype(np.uint8, copy=False)
     if array.dtype == np.uint16:
         notes.append("16 bits per channel reduced to 8")
         # 65535 / 255 is 257: exact for what 8-bit files become when they are stored with 16.
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.asarray((array.astype(np.uint32) + 128) // 257, dtype=np.uint8)
     if array.dtype in (np.float32, np.float64):
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
-            raise MediaError(f"{path}: {bad} of {array.size} values are not finite; expected values from 0 to 1")
+            raise MediaError(
+                f"{path}: {bad} of {array.size} values are not finite; expected values from 0 to 1"
+            )
         low, high = float(array.min()), float(array.max())
         if low < 0 or high > 1:
             raise MediaError(f"{path}: values go from {low:g} to {high:g}; float images must lie in 0 to 1")
         notes.append("float in [0, 1] reduced to 8 bits")
-        return np.rint(array * 255).astype(np.uint8)
-    raise MediaError(f"{path}: its values are {array.dtype}; allowed: 8 or 16 bits without sign, float in 0 to 1")
+        return np.asarray(np.rint(array * 255), dtype=np.uint8)
+    raise MediaError(
+        f"{path}: its values are {array.dtype}; allowed: 8 or 16 bits without sign, float in 0 to 1"
+    )
 
 
 def _to_rgb(
@@ -226,11 +244,12 @@ def write_image(
         else:
             bgr = np.dstack([bgr, alpha])
     try:
-        done, encoded = cv2.imencode(suffix, np.ascontiguousarray(bgr), _OPTIONS.get(suffix, []))
+        with _quiet_opencv():
+            done, encoded = cv2.imencode(suffix, np.ascontiguousarray(bgr), _OPTIONS.get(suffix, []))
     except cv2.error:
         done = False
     if not done:
-        raise MediaError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} cannot be stored as {suffix}; .png can hold it")
+        raise MediaError(f"{path}: {suffix} cannot hold {rgb.shape[1]}x{rgb.shape[0]}; .png can")
     write_whole(path, encoded.tobytes())
 
 
@@ -242,7 +261,9 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent
+        )
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         os.chmod(temporary, usual_mode())

@@ -58,12 +58,12 @@ class VideoFrame:
 class VideoReader:
     """The frames of a video file, in the order of display.
 
-    The first video stream is read that is no cover picture. Frames come upright, in 8 bits, all of one size
-    (later ones are scaled to the first's, with an ElirWarning); their colours are converted as the tags say, or
-    as players do without tags. Times are those of the file; where they go back or are missing they are repaired.
+    The first video stream is read that is no cover picture. Frames come upright, in 8 bits, all of one size:
+    later ones are scaled to the first's, with an ElirWarning. Their colours are converted as the tags say, or
+    as players do without tags. Times are those of the file; missing ones and those that go back are repaired.
 
-    A file that is cut off or cannot be decoded is an error: at opening where the file's structure shows it, else
-    at the frame where it shows. ``damaged="warn"`` gives an ElirWarning instead and what can be decoded.
+    A file that is cut off or cannot be decoded is an error: at opening, where the file's structure shows it,
+    else at the frame where it shows. ``damaged="warn"`` gives an ElirWarning and what can be decoded.
 
     Use it as a context manager, and iterate over it once.
 
@@ -71,7 +71,7 @@ class VideoReader:
         path: the file.
         size: height and width of the frames, upright.
         rate: frames per second, the average; None if the file does not say.
-        frames: how many there should be: exact where the container counts them, else from the length; or None.
+        frames: how many there should be: exact where the container counts them, else from the length.
         duration: seconds, as far as the file says.
         time_base: seconds per tick of the frames' times.
         rotation: degrees by which the stored frames were turned clockwise: 0, 90, 180, 270.
@@ -80,7 +80,9 @@ class VideoReader:
         notes: what was changed on the way, such as "10 bits per channel reduced to 8".
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, damaged: Damage = "error", copy: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, damaged: Damage = "error", copy: bool = False
+    ) -> None:
         """Open the file and decode its first frame.
 
         Args:
@@ -184,7 +186,7 @@ class VideoReader:
         self._first: av.VideoFrame | None = first
         self._stored = (first.height, first.width)
         self._matrix = _display_matrix(first)
-        a, b, c, d = self._matrix
+        a, b, _, d = self._matrix
         self._turned = not a and not d
         self.rotation = (90 if b > 0 else 270) if self._turned else (180 if a < 0 and d < 0 else 0)
         self.size = self._stored[::-1] if self._turned else self._stored
@@ -242,7 +244,7 @@ class VideoReader:
         self._check_end()
 
     def take_packets(self) -> list[av.Packet[Any]]:
-        """The packets of the other streams that were met since the last call (``copy=True``), in file order."""
+        """The packets of the other streams since the last call (``copy=True``), in file order."""
         taken = []
         while self._packets:
             taken.append(self._packets.popleft())
@@ -329,7 +331,7 @@ class VideoReader:
         self._ended = True
         declared = self._declared
         if declared is not None:
-            # A few frames are lost without damage: hidden frames, leading ones that refer to what was cut away.
+            # A few are lost without damage: hidden frames, leading ones that refer to what was cut away.
             if self._decoded < declared - max(2, declared // 100):
                 self._report("it ends early")
         elif self.duration and "matroska" in self.container.format.name and self._timeline_end() is not None:
@@ -373,8 +375,9 @@ class VideoReader:
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """The signs of the frame's display matrix, of a quarter turn or a mirror; identity where there is none."""
-    for item in frame.side_data:  # type: ignore[attr-defined]
+    """The signs of the frame's display matrix, if it turns by quarters or mirrors; else identity."""
+    side_data: Any = frame.side_data  # typed as a dict, but it is a sequence
+    for item in side_data:
         if item.type.name == "DISPLAYMATRIX":
             numbers = struct.unpack("=9i", bytes(item))
             a, b, c, d = (int(np.sign(n)) if abs(n) > 1 << 14 else 0 for n in (*numbers[:2], *numbers[3:5]))

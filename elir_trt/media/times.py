@@ -42,7 +42,7 @@ class Timeline(Generic[Item]):
     """
 
     def __init__(self, *, lookahead: int, step: int) -> None:
-        """Args: lookahead: items held back to sort their times, 0 where they are in order; step: expected ticks."""
+        """Args: lookahead: items held back to sort their times, 0 for none; step: expected ticks."""
         self._lookahead = lookahead
         self._step = max(1, step)
         self._items: deque[tuple[Item, int | None]] = deque()

@@ -31,7 +31,16 @@ WRITABLE = tuple(_CONTAINERS)
 """Extensions that :class:`VideoWriter` takes."""
 
 # Muxers write these themselves, or they are true of the source only.
-_STALE = ("duration", "bps", "number_of_", "_statistics", "encoder", "major_brand", "minor_version", "compatible_brands")
+_STALE = (
+    "duration",
+    "bps",
+    "number_of_",
+    "_statistics",
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+)
 
 
 def check_writable(
@@ -61,16 +70,17 @@ def check_writable(
 class VideoWriter:
     """Writes frames to a video file: H.264 in .mp4, .m4v, .mov and .mkv, VP9 in .webm.
 
-    Frames of even size are stored as yuv420p, which everything plays. An odd width or height has no such form;
-    it is kept as it is, in yuv444p, which desktop players and browsers play but few hardware decoders do.
+    Frames of even size are stored as yuv420p, which everything plays. An odd width or height has no such
+    form; it is kept as it is, in yuv444p, which desktop players play but few hardware decoders do.
 
-    With a template its frame times, colour tags, pixel shape and metadata are taken over, and its other streams
-    (audio, subtitles, further videos) are copied packet by packet: open the template with ``copy=True``. A
-    stream that the container cannot hold is left out, with an ElirWarning that names it. Times are kept to the
-    tick in .mp4 and .mov; .mkv and .webm store milliseconds.
+    With a template its frame times, colour tags, pixel shape and metadata are taken over, and its other
+    streams (audio, subtitles, further videos) are copied packet by packet: open the template with
+    ``copy=True``. A stream that the container cannot hold is left out, with an ElirWarning that names it.
+    Times are kept to the tick in .mp4 and .mov; .mkv and .webm store milliseconds.
 
-    The file is written under a temporary name in the same folder and renamed when it is complete. Leaving the
-    ``with`` block by an error removes it; by KeyboardInterrupt, finishes it: what was done so far is playable.
+    The file is written under a temporary name in the same folder and renamed when it is complete. Leaving
+    the ``with`` block by an error removes it; by KeyboardInterrupt finishes it, so that what was done is
+    playable.
     """
 
     def __init__(
@@ -245,7 +255,7 @@ class VideoWriter:
             self._waiting.extend(p for p in self._template.take_packets() if p.stream.index in self._copies)
 
     def _copy_until(self, limit: Fraction | None) -> None:
-        """Copy waiting packets up to a time, so that the file stays interleaved although encoders lag behind."""
+        """Copy waiting packets up to a time: the file stays interleaved although encoders lag behind."""
         while self._waiting:
             packet = self._waiting[0]
             time = packet.dts if packet.dts is not None else packet.pts
@@ -336,7 +346,7 @@ def _output_colour(template: VideoReader | None, size: tuple[int, int]) -> Colou
 
 
 def _can_hold(kind: str, stream: Any) -> bool:
-    """Whether a container can hold a copy of a stream: muxers tell the truth only when they write a header."""
+    """Whether a container can hold a copy of a stream: muxers tell only when they write a header."""
     if stream.type not in ("video", "audio", "subtitle"):
         return False
     try:
