@@ -87,8 +87,8 @@ def build_engine(
             alone.
         workspace_bytes: GPU memory that a layer may use for scratch; None: TensorRT's own limit.
         compute_capabilities: GPUs to build for, such as "86" and "120"; TensorRT-RTX only. Empty:
-            TensorRT-RTX builds one engine for Ampere and everything newer that it supports (Turing is to be
-            named: "75"), TensorRT builds for the GPU that is here.
+            TensorRT-RTX builds one engine for 8.0, 8.6, 8.9 and 12.0 (others, such as Turing's "75", are to
+            be named), TensorRT builds for the GPU that is here.
         progress: is called as phases of the build advance.
         cancelled: is asked at every step; once it says True the build stops.
 
