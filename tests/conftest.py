@@ -1,4 +1,4 @@
-"""Which elir_trt is tested: the installed one, unless there is none or the core was compiled into the sources."""
+"""Which elir_trt is tested: the installed one, unless there is none or the core is among the sources."""
 
 from __future__ import annotations
 
