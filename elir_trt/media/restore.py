@@ -206,9 +206,7 @@ def _restore_folder(job: _Job, source: Path, target: Path) -> RestoreReport:
         if path.suffix.lower() in images.READABLE and path.is_file() and inside not in path.resolve().parents
     ]
     if not found:
-        raise MediaError(
-            f"{source}: there are no images in this folder; allowed: {', '.join(images.READABLE)}"
-        )
+        raise MediaError(f"{source}: this folder holds no images; allowed: {', '.join(images.READABLE)}")
     report = RestoreReport()
     jobs: list[tuple[Path, Path]] = []
     taken: dict[Path, Path] = {}

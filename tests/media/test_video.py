@@ -314,8 +314,10 @@ def test_real_videos(path: Path) -> None:
             read(path)
         if path.name in KEPT:
             count, words = KEPT[path.name]
-            with pytest.warns(ElirWarning) as caught:
+            with pytest.warns(ElirWarning) as found:
                 assert len(read(path, damaged="warn")) == count
+            assert "cut off" in str(found[0].message)
+            assert words in str(found[-1].message)
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
