@@ -173,8 +173,8 @@ def add_camera_noise(clean: Pixels, sigma: float, rng: np.random.Generator) -> P
     """Add the noise of a sensor: of the light itself, which grows with it, and of the electronics.
 
     The variance is ``shot * signal + read ** 2`` on the linear signal (Foi et al., "Practical
-    Poissonian-Gaussian Noise Modeling and Fitting for Single-Image Raw-Data", IEEE TIP 2008), three quarters
-    of it shot noise at middle grey. The result is clipped and rounded to 8 bits, as a camera does.
+    Poissonian-Gaussian Noise Modeling and Fitting for Single-Image Raw-Data", IEEE TIP 2008), 95 % of it
+    shot noise at middle grey. The result is clipped and rounded to 8 bits, as a camera does.
 
     Args:
         clean: ``[H, W, 3]`` uint8, sRGB.
@@ -185,7 +185,7 @@ def add_camera_noise(clean: Pixels, sigma: float, rng: np.random.Generator) -> P
     slope = float(_to_linear(np.asarray(129 / 255)) - _to_linear(np.asarray(127 / 255))) / 2
     variance = (sigma * slope) ** 2
     linear = _to_linear(clean / 255.0)
-    deviation = np.sqrt(variance * (0.75 * linear / grey + 0.25))
+    deviation = np.sqrt(variance * (0.95 * linear / grey + 0.05))
     noisy = linear + deviation * rng.standard_normal(clean.shape)
     return np.rint(_to_srgb(np.clip(noisy, 0.0, 1.0)) * 255).astype(np.uint8)
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 BT709, BT601, BT2020 = 1, 6, 9
 PQ, HLG = 16, 18
-# The fast paths of swscale repeat chroma instead of interpolating it, and are up to 2 levels off.
-_FLAGS = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# The fast paths of swscale repeat chroma instead of interpolating it, and are up to 2 levels off. As numbers
+# (SWS_BICUBIC, SWS_ACCURATE_RND, SWS_FULL_CHR_H_INT), because PyAV 17 takes them but has no names for them.
+_FLAGS = 0x4 | 0x40000 | 0x2000
 
 
 @dataclass(frozen=True)
