@@ -1,0 +1,229 @@
+// The host device: the stages as loops.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "../device.hpp"
+#include "../kernels.hpp"
+
+namespace elir {
+
+namespace {
+
+// Engines want their tensors on cache lines.
+constexpr std::size_t kAlignment = 64;
+
+struct TileTables {
+  Taps rows;
+  Taps columns;
+  int height;  // of the part inside the scaled frame
+  int width;
+};
+
+class HostDevice final : public Device {
+ public:
+  const char* name() const override { return "cpu"; }
+
+  std::uintptr_t stream_handle() const override { return 0; }
+
+  Memory allocate(std::size_t count) override {
+    const std::size_t bytes =
+        (std::max<std::size_t>(count, 1) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+    void* memory = std::aligned_alloc(kAlignment, bytes);
+    if (memory == nullptr) throw std::bad_alloc();
+    std::memset(memory, 0, bytes);
+    return Memory(static_cast<float*>(memory), [](float* p) { std::free(p); });
+  }
+
+  void prepare(const Geometry& geometry, Order order) override {
+    geometry_ = geometry;
+    red_ = order == Order::rgb ? 0 : 2;
+    tables_.clear();
+    for (const Tile& tile : geometry.tiles) {
+      tables_.push_back({make_taps(tile.y, geometry.engine_height, geometry.scaled_height,
+                                   geometry.frame_height, geometry.scale_y, geometry.nearest),
+                         make_taps(tile.x, geometry.engine_width, geometry.scaled_width, geometry.frame_width,
+                                   geometry.scale_x, geometry.nearest),
+                         std::min(geometry.engine_height, geometry.scaled_height - tile.y),
+                         std::min(geometry.engine_width, geometry.scaled_width - tile.x)});
+    }
+    row_.resize(std::size_t(geometry.frame_width) * 3);
+    if (geometry.tiles.size() > 1) {
+      sum_.assign(geometry.scaled_bytes(), 0.0F);
+      share_.assign(std::size_t(geometry.scaled_height) * std::size_t(geometry.scaled_width), 0.0F);
+      for (std::size_t i = 0; i < tables_.size(); ++i) {
+        for (int y = 0; y < tables_[i].height; ++y) {
+          float* share = share_.data() + std::ptrdiff_t(geometry.tiles[i].y + y) * geometry.scaled_width +
+                         geometry.tiles[i].x;
+          for (int x = 0; x < tables_[i].width; ++x) share[x] += 1.0F;
+        }
+      }
+      for (float& share : share_) share = 1.0F / share;
+    }
+  }
+
+  void load_frame(const std::uint8_t* frame, std::size_t tile, float* image) override {
+    const TileTables& table = tables_[tile];
+    const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.frame_width) * 3;
+    const int width = geometry_.engine_width;
+    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
+    for (int y = 0; y < geometry_.engine_height; ++y) {
+      float* out = image + std::ptrdiff_t(y) * width;
+      const std::uint8_t* source = frame + table.rows.first[std::size_t(y)] * stride;
+      if (table.rows.count == 1 && table.columns.count == 1) {
+        copy_row(source, table.columns.first.data(), out, plane);
+        continue;
+      }
+      mix_rows(source, stride, table.rows, y);
+      for (int channel = 0; channel < 3; ++channel) {
+        mix_columns(row_.data() + (channel == 1 ? 1 : (channel == 0 ? red_ : 2 - red_)), table.columns,
+                    out + channel * plane);
+      }
+    }
+  }
+
+  void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
+    const int height = geometry_.field_height();
+    const int width = geometry_.field_width();
+    const std::ptrdiff_t plane = std::ptrdiff_t(height) * width;
+    for (int group = 0; 4 * group < geometry_.latent_channels; ++group) {
+      const int used = std::min(4, geometry_.latent_channels - 4 * group);
+      for (int y = 0; y < height; ++y) {
+        float* out = field + 4 * group * plane + std::ptrdiff_t(y) * width;
+        for (int x = 0; x < width; ++x) {
+          const Normals drawn =
+              normals(seed, std::uint32_t(x), std::uint32_t(y), std::uint32_t(group), frame);
+          for (int k = 0; k < used; ++k) out[k * plane + x] = drawn.v[k];
+        }
+      }
+    }
+  }
+
+  void start_latent(const float* coarse, const float* field, float sigma, std::size_t tile,
+                    float* latent) override {
+    if (field == nullptr || sigma == 0.0F) {
+      copy(coarse, latent, geometry_.latent_size());
+      return;
+    }
+    const int height = geometry_.latent_height();
+    const int width = geometry_.latent_width();
+    const std::ptrdiff_t field_width = geometry_.field_width();
+    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.field_height()) * field_width;
+    const int top = geometry_.tiles[tile].y / geometry_.downscale;
+    const int left = geometry_.tiles[tile].x / geometry_.downscale;
+    for (int channel = 0; channel < geometry_.latent_channels; ++channel) {
+      for (int y = 0; y < height; ++y) {
+        const float* noise = field + channel * plane + (top + y) * field_width + left;
+        const std::ptrdiff_t at = (std::ptrdiff_t(channel) * height + y) * width;
+        for (int x = 0; x < width; ++x) latent[at + x] = coarse[at + x] + sigma * noise[x];
+      }
+    }
+  }
+
+  void copy(const float* from, float* to, std::size_t count) override {
+    std::memcpy(to, from, count * sizeof(float));
+  }
+
+  void euler_step(const float* velocity, float step, float* latent) override {
+    const std::size_t count = geometry_.latent_size();
+    for (std::size_t i = 0; i < count; ++i) latent[i] = elir::euler_step(latent[i], velocity[i], step);
+  }
+
+  bool store_frame(const float* decoded, std::size_t tile, std::uint8_t* frame) override {
+    const TileTables& table = tables_[tile];
+    const int width = geometry_.engine_width;
+    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
+    const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.scaled_width) * 3;
+    const bool single = geometry_.tiles.size() == 1;
+    bool finite = true;
+    for (int y = 0; y < table.height; ++y) {
+      const float* r = decoded + std::ptrdiff_t(y) * width;
+      const float* g = r + plane;
+      const float* b = g + plane;
+      finite = row_is_finite(r, table.width) && row_is_finite(g, table.width) &&
+               row_is_finite(b, table.width) && finite;
+      const std::ptrdiff_t at =
+          (geometry_.tiles[tile].y + y) * stride + std::ptrdiff_t(geometry_.tiles[tile].x) * 3;
+      if (single) {
+        std::uint8_t* out = frame + at;
+        for (int x = 0; x < table.width; ++x) {
+          out[3 * x + red_] = to_uint8(r[x]);
+          out[3 * x + 1] = to_uint8(g[x]);
+          out[3 * x + 2 - red_] = to_uint8(b[x]);
+        }
+      } else {
+        float* out = sum_.data() + at;
+        for (int x = 0; x < table.width; ++x) {
+          out[3 * x + red_] += clip_unit(r[x]);
+          out[3 * x + 1] += clip_unit(g[x]);
+          out[3 * x + 2 - red_] += clip_unit(b[x]);
+        }
+      }
+    }
+    if (!single && (tile + 1 == geometry_.tiles.size() || !finite)) finish_tiles(frame);
+    return finite;
+  }
+
+ private:
+  void copy_row(const std::uint8_t* source, const int* columns, float* out, std::ptrdiff_t plane) const {
+    for (int x = 0; x < geometry_.engine_width; ++x) {
+      const std::uint8_t* pixel = source + std::ptrdiff_t(columns[x]) * 3;
+      out[x] = from_uint8(pixel[red_]);
+      out[plane + x] = from_uint8(pixel[1]);
+      out[2 * plane + x] = from_uint8(pixel[2 - red_]);
+    }
+  }
+
+  // One row of the frame, as it is at output row y: packed, in [0, 1] but for overshoot.
+  void mix_rows(const std::uint8_t* source, std::ptrdiff_t stride, const Taps& taps, int y) {
+    const float* weight = taps.weight.data() + std::ptrdiff_t(y) * taps.count;
+    std::fill(row_.begin(), row_.end(), 0.0F);
+    for (int k = 0; k < taps.count; ++k) {
+      if (weight[k] == 0.0F) continue;
+      const std::uint8_t* pixels = source + k * stride;
+      for (std::size_t i = 0; i < row_.size(); ++i) row_[i] += weight[k] * from_uint8(pixels[i]);
+    }
+  }
+
+  void mix_columns(const float* row, const Taps& taps, float* out) const {
+    for (int x = 0; x < geometry_.engine_width; ++x) {
+      const float* weight = taps.weight.data() + std::ptrdiff_t(x) * taps.count;
+      const float* pixels = row + std::ptrdiff_t(taps.first[std::size_t(x)]) * 3;
+      float sum = 0.0F;
+      for (int k = 0; k < taps.count; ++k) sum += weight[k] * pixels[3 * k];
+      out[x] = clip_unit(sum);
+    }
+  }
+
+  static bool row_is_finite(const float* row, int width) {
+    float sum = 0.0F;
+    // x - x is 0 for finite numbers, NaN for the others, and NaN stays in a sum.
+    for (int x = 0; x < width; ++x) sum += row[x] - row[x];
+    return sum == 0.0F;
+  }
+
+  void finish_tiles(std::uint8_t* frame) {
+    const std::size_t pixels = share_.size();
+    for (std::size_t i = 0; i < pixels; ++i) {
+      for (std::size_t c = 0; c < 3; ++c) frame[3 * i + c] = to_uint8(sum_[3 * i + c] * share_[i]);
+    }
+    std::fill(sum_.begin(), sum_.end(), 0.0F);
+  }
+
+  Geometry geometry_{};
+  int red_ = 0;
+  std::vector<TileTables> tables_;
+  std::vector<float> row_;
+  std::vector<float> sum_;    // of overlapping tiles
+  std::vector<float> share_;  // 1 / tiles over each pixel
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_host_device() {
+  return std::make_unique<HostDevice>();
+}
+
+}  // namespace elir

@@ -1,0 +1,163 @@
+#include "pipeline.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace elir {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+float milliseconds(Clock::time_point from) {
+  return std::chrono::duration<float, std::milli>(Clock::now() - from).count();
+}
+
+constexpr const char* kStageNames[kStages] = {"load", "encoder", "coarse", "start", "velocity",
+                                              "step", "decoder", "store",  "total"};
+
+}  // namespace
+
+const char* stage_name(std::size_t stage) {
+  return kStageNames[stage];
+}
+
+Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options)
+    : device_(std::move(device)), geometry_(std::move(geometry)), options_(std::move(options)) {
+  geometry_.check();
+  if (options_.steps < 0 || options_.steps > 1024) {
+    throw std::invalid_argument("steps is " + std::to_string(options_.steps) + "; expected 0 to 1024");
+  }
+  if (!std::isfinite(options_.sigma) || options_.sigma < 0.0F) {
+    throw std::invalid_argument("sigma is " + std::to_string(options_.sigma) + "; expected 0 or more");
+  }
+  if (options_.condition_width < 1 || options_.condition_width > (1U << 20)) {
+    throw std::invalid_argument("table has rows of " + std::to_string(options_.condition_width) +
+                                " numbers; expected 1 to 1048576");
+  }
+  if (options_.table.size() != std::size_t(options_.steps) * options_.condition_width) {
+    throw std::invalid_argument(
+        "table has " + std::to_string(options_.table.size() / options_.condition_width) +
+        " rows; expected one for each of the " + std::to_string(options_.steps) + " steps");
+  }
+  const auto size = [](int n) { return static_cast<std::size_t>(n); };
+  const std::vector<std::size_t> image = {1, 3, size(geometry_.engine_height), size(geometry_.engine_width)};
+  const std::vector<std::size_t> latent = {1, size(geometry_.latent_channels),
+                                           size(geometry_.latent_height()), size(geometry_.latent_width())};
+  add_buffer("image", image);
+  add_buffer("encoded", latent);
+  add_buffer("coarse", latent);
+  add_buffer("latent", latent);
+  add_buffer("condition", {1, options_.condition_width});
+  add_buffer("velocity", latent);
+  add_buffer("decoded", image);
+  image_ = data("image");
+  encoded_ = data("encoded");
+  coarse_ = data("coarse");
+  latent_ = data("latent");
+  condition_ = data("condition");
+  velocity_ = data("velocity");
+  decoded_ = data("decoded");
+  if (options_.steps == 0 || options_.sigma == 0.0F) options_.noise = Noise::off;
+  if (options_.noise != Noise::off) field_ = device_->allocate(field_size());
+  device_->prepare(geometry_, options_.order);
+}
+
+std::size_t Pipeline::field_size() const {
+  return std::size_t(geometry_.latent_channels) * std::size_t(geometry_.field_height()) *
+         std::size_t(geometry_.field_width());
+}
+
+void Pipeline::add_buffer(const char* name, std::vector<std::size_t> shape) {
+  std::size_t count = 1;
+  for (const std::size_t side : shape) count *= side;
+  buffers_.push_back({name, std::move(shape), device_->allocate(count)});
+}
+
+const Pipeline::Buffer& Pipeline::buffer(const std::string& name) const {
+  for (const Buffer& buffer : buffers_) {
+    if (buffer.name == name) return buffer;
+  }
+  std::string names;
+  for (const Buffer& buffer : buffers_) names += (names.empty() ? "" : ", ") + buffer.name;
+  throw std::invalid_argument("buffer is '" + name + "'; allowed: " + names);
+}
+
+void Pipeline::set_part(const std::string& part, Enqueue enqueue) {
+  if (part == "encoder") {
+    parts_.encoder = std::move(enqueue);
+  } else if (part == "coarse") {
+    parts_.coarse = std::move(enqueue);
+  } else if (part == "velocity") {
+    parts_.velocity = std::move(enqueue);
+  } else if (part == "decoder") {
+    parts_.decoder = std::move(enqueue);
+  } else {
+    throw std::invalid_argument("part is '" + part + "'; allowed: encoder, coarse, velocity, decoder");
+  }
+}
+
+void Pipeline::set_noise(const float* field, std::size_t count) {
+  if (options_.noise != Noise::fixed) {
+    throw std::invalid_argument("noise can be given only to a stream with fixed noise and at least one step");
+  }
+  if (count != field_size()) {
+    throw std::invalid_argument("noise has " + std::to_string(count) + " numbers; expected " +
+                                std::to_string(field_size()));
+  }
+  device_->copy(field, field_.get(), count);
+  own_field_ = true;
+}
+
+void Pipeline::start() {
+  if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (options_.steps > 0 && !parts_.velocity)) {
+    throw std::logic_error("start: a part is missing; set encoder, coarse, velocity and decoder first");
+  }
+  if (options_.noise == Noise::fixed && !own_field_) device_->draw_noise(options_.seed, 0, field_.get());
+}
+
+template <typename Work>
+void Pipeline::timed(Stage stage, StageTimes& times, Work&& work) {
+  const Clock::time_point began = Clock::now();
+  try {
+    work();
+  } catch (const std::exception& error) {
+    throw StageError(stage, error.what());
+  }
+  times[static_cast<std::size_t>(stage)] += milliseconds(began);
+}
+
+void Pipeline::run(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
+                   StageTimes& times) {
+  times.fill(0.0F);
+  const Clock::time_point began = Clock::now();
+  const std::uintptr_t stream = device_->stream_handle();
+  const std::size_t width = options_.condition_width;
+  const float step = options_.steps > 0 ? 1.0F / static_cast<float>(options_.steps) : 0.0F;
+  bool finite = true;
+  if (options_.noise == Noise::per_frame) {
+    timed(Stage::start, times,
+          [&] { device_->draw_noise(options_.seed, static_cast<std::uint32_t>(index) + 1U, field_.get()); });
+  }
+  for (std::size_t tile = 0; tile < geometry_.tiles.size(); ++tile) {
+    timed(Stage::load, times, [&] { device_->load_frame(frame, tile, image_); });
+    timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
+    timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
+    timed(Stage::start, times,
+          [&] { device_->start_latent(coarse_, field_.get(), options_.sigma, tile, latent_); });
+    for (int k = 0; k < options_.steps; ++k) {
+      timed(Stage::velocity, times, [&] {
+        device_->copy(options_.table.data() + std::size_t(k) * width, condition_, width);
+        parts_.velocity(stream);
+      });
+      timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, latent_); });
+    }
+    timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
+    timed(Stage::store, times, [&] { finite = device_->store_frame(decoded_, tile, restored); });
+    if (!finite) throw StageError(Stage::decoder, "the output holds NaN or infinity");
+  }
+  times[static_cast<std::size_t>(Stage::total)] = milliseconds(began);
+}
+
+}  // namespace elir

@@ -1,0 +1,99 @@
+// The order of stages for one frame, written once for every device.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "device.hpp"
+
+namespace elir {
+
+enum class Stage : std::size_t { load, encoder, coarse, start, velocity, step, decoder, store, total };
+constexpr std::size_t kStages = 9;
+const char* stage_name(std::size_t stage);
+
+// Milliseconds of each stage, summed over tiles and steps.
+using StageTimes = std::array<float, kStages>;
+
+// A frame failed in one of its stages.
+class StageError : public std::runtime_error {
+ public:
+  StageError(Stage stage, const std::string& message) : std::runtime_error(message), stage_(stage) {}
+  Stage stage() const { return stage_; }
+
+ private:
+  Stage stage_;
+};
+
+enum class Noise { fixed, per_frame, off };
+
+struct PipelineOptions {
+  float sigma = 0.0F;
+  int steps = 0;
+  std::vector<float> table;  // steps rows of condition_width numbers
+  std::size_t condition_width = 0;
+  std::uint64_t seed = 0;
+  Noise noise = Noise::fixed;
+  Order order = Order::rgb;
+};
+
+// Runs one engine over the tensors that are bound to the pipeline's buffers.
+using Enqueue = std::function<void(std::uintptr_t stream_handle)>;
+
+class Pipeline {
+ public:
+  // Checks the geometry and the options; allocates all buffers.
+  Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options);
+
+  const Geometry& geometry() const { return geometry_; }
+  int steps() const { return options_.steps; }
+
+  // Names, shapes and memory of the tensors that the parts are bound to.
+  struct Buffer {
+    std::string name;
+    std::vector<std::size_t> shape;
+    Memory memory;
+  };
+  const Buffer& buffer(const std::string& name) const;
+
+  // Part is encoder, coarse, velocity or decoder.
+  void set_part(const std::string& part, Enqueue enqueue);
+
+  // Replace the fixed noise field: [latent_channels, field_height, field_width], standard normal.
+  void set_noise(const float* field, std::size_t count);
+
+  // Throws std::logic_error if a part is missing; draws the fixed noise.
+  void start();
+
+  // Restore a packed frame. Throws StageError; allocates nothing.
+  void run(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored, StageTimes& times);
+
+ private:
+  struct Parts {
+    Enqueue encoder, coarse, velocity, decoder;
+  };
+
+  void add_buffer(const char* name, std::vector<std::size_t> shape);
+  float* data(const char* name) { return buffer(name).memory.get(); }
+  std::size_t field_size() const;
+
+  template <typename Work>
+  void timed(Stage stage, StageTimes& times, Work&& work);
+
+  std::unique_ptr<Device> device_;
+  Geometry geometry_;
+  PipelineOptions options_;
+  std::vector<Buffer> buffers_;
+  Parts parts_;
+  Memory field_;
+  bool own_field_ = false;
+  float *image_, *encoded_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;
+};
+
+}  // namespace elir

@@ -1,0 +1,200 @@
+#include "stream.hpp"
+
+#include <algorithm>
+
+namespace elir {
+
+namespace {
+
+constexpr std::chrono::milliseconds kInterruptEvery{50};
+constexpr std::size_t kHistory = 1024;
+constexpr std::size_t kDeepest = 4096;
+
+}  // namespace
+
+Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop)
+    : pipeline_(std::move(pipeline)),
+      drop_(drop),
+      free_(std::max<std::size_t>(depth, 1)),
+      waiting_(std::max<std::size_t>(depth, 1)),
+      finished_(std::max<std::size_t>(depth, 1)) {
+  if (depth < 1 || depth > kDeepest) {
+    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
+                                std::to_string(kDeepest));
+  }
+  slots_.resize(depth);
+  for (std::size_t i = 0; i < depth; ++i) {
+    slots_[i].frame.resize(pipeline_->geometry().frame_bytes());
+    slots_[i].restored.resize(pipeline_->geometry().scaled_bytes());
+    // Room for an error's text, so that a failing frame does not allocate either in most cases.
+    slots_[i].outcome.message.reserve(256);
+    free_.push(i);
+  }
+  history_.latency.resize(kHistory);
+  for (std::vector<float>& stage : history_.stages) stage.resize(kHistory);
+}
+
+Stream::~Stream() {
+  abort();
+}
+
+void Stream::start() {
+  if (started()) throw std::logic_error("the stream was started before");
+  pipeline_->start();
+  worker_ = std::thread([this] { work(); });
+}
+
+template <typename Ready>
+void Stream::wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,
+                  const Interrupt& interrupt, const char* what) {
+  while (!ready()) {
+    const Clock::time_point now = Clock::now();
+    if (deadline && now >= *deadline) throw TimedOut(what);
+    Clock::time_point until = now + kInterruptEvery;
+    if (deadline) until = std::min(until, *deadline);
+    if (changed_.wait_until(lock, until) == std::cv_status::timeout && interrupt) {
+      lock.unlock();
+      interrupt();
+      lock.lock();
+    }
+  }
+}
+
+std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_t*)>& write,
+                                            std::optional<double> timestamp, Deadline deadline,
+                                            const Interrupt& interrupt) {
+  const std::lock_guard<std::mutex> one_at_a_time(submitting_);
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (closed_) throw Closed();
+  if (free_.empty() && drop_ == Drop::newest) {
+    ++counts_.submitted;
+    ++counts_.dropped;
+    return std::nullopt;
+  }
+  if (free_.empty() && drop_ == Drop::oldest && (!waiting_.empty() || !finished_.empty())) {
+    free_.push(waiting_.empty() ? finished_.pop() : waiting_.pop());
+    ++counts_.dropped;
+  }
+  // With "oldest" and a single slot, the slot may be in work: then it is soon free to be taken back.
+  wait(
+      lock,
+      [&] {
+        if (closed_) return true;
+        if (free_.empty() && drop_ == Drop::oldest && !finished_.empty()) {
+          free_.push(finished_.pop());
+          ++counts_.dropped;
+        }
+        return !free_.empty();
+      },
+      deadline, interrupt, "no place came free in the ring in time");
+  if (closed_) throw Closed();
+  const std::size_t at = free_.pop();
+  const std::uint64_t index = counts_.submitted++;
+  ++filling_;
+  lock.unlock();
+  Slot& slot = slots_[at];
+  slot.submitted = Clock::now();
+  write(slot.frame.data());
+  slot.outcome.index = index;
+  slot.outcome.timestamp = timestamp;
+  slot.outcome.failed = false;
+  slot.outcome.message.clear();
+  lock.lock();
+  --filling_;
+  waiting_.push(at);
+  changed_.notify_all();
+  return index;
+}
+
+Outcome Stream::result(const std::function<void(const std::uint8_t*)>& read, Deadline deadline,
+                       const Interrupt& interrupt) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  wait(
+      lock, [&] { return !finished_.empty() || (closed_ && waiting_.empty() && !working_ && filling_ == 0); },
+      deadline, interrupt, "no result in time");
+  if (finished_.empty()) throw Closed();
+  const std::size_t at = finished_.pop();
+  lock.unlock();
+  Slot& slot = slots_[at];
+  Outcome outcome = slot.outcome;
+  std::exception_ptr error;
+  try {
+    read(outcome.failed ? nullptr : slot.restored.data());
+  } catch (...) {
+    error = std::current_exception();
+  }
+  lock.lock();
+  free_.push(at);
+  changed_.notify_all();
+  lock.unlock();
+  if (error) std::rethrow_exception(error);
+  return outcome;
+}
+
+void Stream::close() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  closed_ = true;
+  changed_.notify_all();
+}
+
+void Stream::abort() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    aborted_ = true;
+    changed_.notify_all();
+  }
+  if (worker_.joinable()) worker_.join();
+}
+
+void Stream::work() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return aborted_ || !waiting_.empty() || (closed_ && filling_ == 0); });
+    if (aborted_ || waiting_.empty()) break;
+    const std::size_t at = waiting_.pop();
+    working_ = true;
+    lock.unlock();
+    Slot& slot = slots_[at];
+    Outcome& outcome = slot.outcome;
+    try {
+      pipeline_->run(slot.frame.data(), outcome.index, slot.restored.data(), outcome.stages);
+    } catch (const StageError& error) {
+      outcome.failed = true;
+      outcome.stage = error.stage();
+      outcome.message = error.what();
+    }
+    outcome.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+    lock.lock();
+    working_ = false;
+    if (outcome.failed) {
+      ++counts_.failed;
+    } else {
+      ++counts_.completed;
+      history_.latency[history_next_] = outcome.latency_ms;
+      for (std::size_t i = 0; i < kStages; ++i) history_.stages[i][history_next_] = outcome.stages[i];
+      history_next_ = (history_next_ + 1) % kHistory;
+      history_size_ = std::min(history_size_ + 1, kHistory);
+    }
+    finished_.push(at);
+    changed_.notify_all();
+  }
+  changed_.notify_all();
+}
+
+Counts Stream::counts() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Counts counts = counts_;
+  counts.pending = waiting_.size() + finished_.size() + filling_ + (working_ ? 1 : 0);
+  return counts;
+}
+
+Stream::Recent Stream::recent() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Recent recent = history_;
+  recent.latency.resize(history_size_);
+  for (std::vector<float>& stage : recent.stages) stage.resize(history_size_);
+  return recent;
+}
+
+}  // namespace elir

@@ -1,0 +1,136 @@
+// A ring of frame slots between the caller's threads and one worker that runs the pipeline.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "pipeline.hpp"
+
+namespace elir {
+
+enum class Drop { block, oldest, newest };
+
+// The stream takes no more frames, or has no more results.
+class Closed : public std::runtime_error {
+ public:
+  Closed() : std::runtime_error("the stream is closed") {}
+};
+
+class TimedOut : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// What comes back for a frame; the pixels are copied out apart.
+struct Outcome {
+  std::uint64_t index = 0;
+  std::optional<double> timestamp;
+  StageTimes stages{};
+  float latency_ms = 0.0F;
+  bool failed = false;
+  Stage stage = Stage::load;
+  std::string message;
+};
+
+struct Counts {
+  std::uint64_t submitted = 0, completed = 0, dropped = 0, failed = 0;
+  std::size_t pending = 0;
+};
+
+class Stream {
+ public:
+  using Clock = std::chrono::steady_clock;
+  // Called now and then while waiting, without locks; may throw to end the wait.
+  using Interrupt = std::function<void()>;
+  using Deadline = std::optional<Clock::time_point>;
+
+  Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  Pipeline& pipeline() { return *pipeline_; }
+
+  void start();
+  bool started() const { return worker_.joinable(); }
+
+  // Take a frame: `write` fills the slot's packed pixels. Returns its index, or nothing if it was dropped.
+  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*)>& write,
+                                      std::optional<double> timestamp, Deadline deadline,
+                                      const Interrupt& interrupt);
+
+  // Wait for the next result, hand its pixels to `read` (null for a frame that failed), free its slot.
+  Outcome result(const std::function<void(const std::uint8_t*)>& read, Deadline deadline,
+                 const Interrupt& interrupt);
+
+  // No more frames; those in the ring are finished.
+  void close();
+  // Close, forget what has not begun, and wait for the worker.
+  void abort();
+
+  Counts counts() const;
+  // Latencies, and times of each stage, of the last frames; unsorted.
+  struct Recent {
+    std::vector<float> latency;
+    std::array<std::vector<float>, kStages> stages;
+  };
+  Recent recent() const;
+
+ private:
+  struct Slot {
+    std::vector<std::uint8_t> frame, restored;
+    Outcome outcome;
+    Clock::time_point submitted;
+  };
+
+  // A queue of slot numbers that never allocates.
+  class Queue {
+   public:
+    explicit Queue(std::size_t capacity) : items_(capacity) {}
+    bool empty() const { return size_ == 0; }
+    std::size_t size() const { return size_; }
+    void push(std::size_t item) { items_[(first_ + size_++) % items_.size()] = item; }
+    std::size_t pop() {
+      const std::size_t item = items_[first_];
+      first_ = (first_ + 1) % items_.size();
+      --size_;
+      return item;
+    }
+
+   private:
+    std::vector<std::size_t> items_;
+    std::size_t first_ = 0, size_ = 0;
+  };
+
+  void work();
+  // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.
+  template <typename Ready>
+  void wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,
+            const Interrupt& interrupt, const char* what);
+
+  std::unique_ptr<Pipeline> pipeline_;
+  Drop drop_;
+  std::vector<Slot> slots_;
+  Queue free_, waiting_, finished_;
+  mutable std::mutex mutex_;
+  std::mutex submitting_;  // keeps frames of several submitters whole and in order
+  std::condition_variable changed_;
+  std::thread worker_;
+  bool closed_ = false;
+  bool aborted_ = false;
+  bool working_ = false;
+  std::size_t filling_ = 0;
+  Counts counts_;
+  Recent history_;
+  std::size_t history_next_ = 0, history_size_ = 0;
+};
+
+}  // namespace elir
