@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from elir_trt.errors import RecipeError
 
 Image = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.float32]
@@ -61,3 +65,66 @@ def camera(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.5:
         pixels = gaussian_noise(pixels, rng.uniform(0, 15), rng)
     return jpeg(to_uint8(pixels), int(rng.integers(10, 96)))
+
+
+def bfr(image: Image, rng: np.random.Generator) -> Image:
+    """Blind face restoration: blur, a random smaller size and back, noise, JPEG."""
+    height, width = image.shape[:2]
+    pixels = cv2.GaussianBlur(image.astype(np.float32), (41, 41), rng.uniform(0.1, 15.0))
+    scale = rng.uniform(1.0, 32.0)
+    small = (max(1, round(width / scale)), max(1, round(height / scale)))
+    pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_LINEAR)
+    noisy = gaussian_noise(np.asarray(pixels, dtype=np.float32), rng.uniform(0.0, 20.0), rng)
+    result = jpeg(to_uint8(noisy), int(rng.integers(30, 101)))
+    return to_uint8(np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_LINEAR), np.float32))
+
+
+def bsr(image: Image, rng: np.random.Generator) -> Image:
+    """Blind super-resolution x4: blur, a quarter of the size, noise, JPEG, and bicubic back."""
+    height, width = image.shape[:2]
+    pixels = cv2.GaussianBlur(image.astype(np.float32), (21, 21), rng.uniform(0.1, 3.0))
+    pixels = cv2.resize(pixels, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    noisy = gaussian_noise(np.asarray(pixels, dtype=np.float32), rng.uniform(0.0, 25.0), rng)
+    result = jpeg(to_uint8(noisy), int(rng.integers(30, 96)))
+    return to_uint8(np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_CUBIC), np.float32))
+
+
+def sr(image: Image, rng: np.random.Generator) -> Image:
+    """Face super-resolution x8: an eighth of the size, noise of 12.8 of 255, nearest back."""
+    height, width = image.shape[:2]
+    small = cv2.resize(image.astype(np.float32), (width // 8, height // 8), interpolation=cv2.INTER_AREA)
+    result = to_uint8(gaussian_noise(np.asarray(small, dtype=np.float32), 12.8, rng))
+    return np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
+
+
+def denoising(image: Image, rng: np.random.Generator) -> Image:
+    """Gaussian noise of 89.6 of 255."""
+    return to_uint8(gaussian_noise(image.astype(np.float32), 89.6, rng))
+
+
+def inpainting(image: Image, rng: np.random.Generator) -> Image:
+    """Each pixel kept with probability 0.1, then noise of 25.6 of 255."""
+    kept = (rng.random(image.shape[:2]) < 0.1)[:, :, None]
+    return to_uint8(gaussian_noise(image.astype(np.float32) * kept, 25.6, rng))
+
+
+Degradation = Callable[[Image, np.random.Generator], Image]
+TASKS: dict[str, Degradation] = {
+    "bfr": bfr,
+    "bsr": bsr,
+    "sr": sr,
+    "denoising": denoising,
+    "inpainting": inpainting,
+    "camera": camera,
+}
+
+
+def degradation(task: str) -> Degradation:
+    """What a task's network is fed in training.
+
+    Raises:
+        RecipeError: the task is unknown.
+    """
+    if task not in TASKS:
+        raise RecipeError(f"no degradation is known for task {task!r}; known are {', '.join(sorted(TASKS))}")
+    return TASKS[task]

@@ -1,0 +1,130 @@
+"""What ``elir-trt train`` does: data, both phases, sample sheets, the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from elir_trt.model.elir import Elir
+from elir_trt.recipe import Recipe
+from elir_trt.training.data import SCALES, Crops, Image, dead_leaves, load_photos
+from elir_trt.training.degrade import degradation, to_uint8
+from elir_trt.training.metrics import psnr, ssim
+from elir_trt.training.sheets import loss_plot, sample_sheet
+from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, to_tensor
+
+#: What each phase learns with, unless told otherwise.
+PHASES = (Settings("autoencoder"), Settings("flow", rate=1e-4))
+#: Crops that are never trained on, to measure with.
+HELD_OUT = 4
+
+
+def train(
+    recipe: Recipe,
+    data: Path | None,
+    out: Path,
+    *,
+    budget_s: float | None = None,
+    iterations: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    weights: Path | None = None,
+    procedural: int = 60,
+    procedural_share: float = 0.1,
+    flow_share: float = 0.25,
+    phases: tuple[Settings, ...] = PHASES,
+    report: Progress | None = None,
+) -> Path:
+    """Train a recipe's model, or go on with a training that was stopped.
+
+    Args:
+        recipe: what to train; its task names the degradation.
+        data: folder of photos; None: procedural images only.
+        out: folder for the checkpoint ``elir.ckpt``, the state of each phase, losses, sheets.
+        budget_s: wall-clock seconds of all phases together.
+        iterations: optimizer steps of all phases together, instead of a budget; the same seed then gives the
+            same losses, whether or not the training was interrupted.
+        seed: of weights, crops, degradations and noise.
+        device: "cpu", "cuda" or "auto".
+        weights: checkpoint to start from.
+        procedural: how many procedural images to make.
+        procedural_share: part of the crops that comes from them.
+        flow_share: part of the budget for the last phase, where there are two.
+        phases: how each phase trains.
+        report: is called with the mean losses, about once a minute.
+
+    Returns:
+        the checkpoint's path.
+
+    Raises:
+        RecipeError: no degradation is known for the task.
+        MediaError: the folder has no usable photos.
+        CheckpointError: ``weights`` or a state in ``out`` does not fit.
+    """
+    degradation(recipe.task)  # An unknown task is refused before the photos are read.
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    largest = max(settings.crop for settings in phases)
+    photos = load_photos(data, largest) if data is not None else []
+    rng = np.random.default_rng([seed, 1])
+    leaves = [dead_leaves(max(256, largest), rng) for _ in range(procedural)]
+    aside, photos = set_aside(photos)
+    unseen = [] if aside else [dead_leaves(max(256, largest), rng)]
+    held_out = Crops(aside, unseen, 0.0, seed + 1).batch(HELD_OUT, largest)
+    model = start_model(recipe, weights, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    shares = (1.0 - flow_share, flow_share) if len(phases) == 2 else (1.0 / len(phases),) * len(phases)
+    for index, (settings, share) in enumerate(zip(phases, shares, strict=True)):
+        crops = Crops(photos, leaves, procedural_share, seed + 100 * index)
+        trainer = Trainer(
+            model, recipe, crops, out / f"{index}-{settings.phase}", replace(settings), seed=seed + index, device=chosen
+        )
+        trainer.resume()
+        if iterations is not None:
+            trainer.run(iterations=max(1, round(iterations * share)), report=report)
+        else:
+            trainer.run(budget_s=(budget_s or 600.0) * share, report=report)
+        model = trainer.average.model
+        _show(model, recipe, held_out, trainer, seed)
+    final = out / "elir.ckpt"
+    temporary = out / "elir.ckpt.tmp"
+    temporary.write_bytes((trainer.out / "elir.ckpt").read_bytes())
+    os.replace(temporary, final)
+    return final
+
+
+def set_aside(photos: list[Image]) -> tuple[list[Image], list[Image]]:
+    """Split photos into those to measure with and those to train on; a photo's scales stay together."""
+    count = len(SCALES) * (len(photos) // (12 * len(SCALES)))
+    return photos[len(photos) - count :], photos[: len(photos) - count]
+
+
+def _show(model: Elir, recipe: Recipe, clean: Image, trainer: Trainer, seed: int) -> None:
+    """Write the sample sheet, the loss plot and the held-out figures of a phase."""
+    degrade, rng = degradation(recipe.task), np.random.default_rng([seed, 2])
+    fed = np.stack([degrade(image, rng) for image in clean])
+    outputs: dict[int, Image] = {}
+    with torch.inference_mode():
+        x = to_tensor(fed, trainer.device)
+        for steps in (0, recipe.steps):
+            noise = torch.Generator().manual_seed(seed)
+            shape = (len(x), recipe.architecture.latent_channels, *(n // recipe.architecture.downscale for n in x.shape[2:]))
+            start = torch.randn(shape, generator=noise).to(x.device)
+            y = model.restore(x, steps=steps, sigma=recipe.sigma, noise=start)
+            outputs[steps] = to_uint8(255.0 * y.permute(0, 2, 3, 1).float().cpu().numpy())
+    sample_sheet(list(zip(fed, *outputs.values(), clean, strict=True)), trainer.out / "samples.png")
+    figures = {
+        f"K={steps}": {
+            "psnr": float(np.mean([psnr(a, b) for a, b in zip(clean, images, strict=True)])),
+            "ssim": float(np.mean([ssim(a, b) for a, b in zip(clean, images, strict=True)])),
+        }
+        for steps, images in outputs.items()
+    }
+    (trainer.out / "held_out.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    lines = [json.loads(line) for line in (trainer.out / "losses.jsonl").read_text().splitlines()]
+    if lines:
+        loss_plot(lines, [key for key in lines[-1] if key not in ("phase", "step", "seconds")], trainer.out / "losses.png")

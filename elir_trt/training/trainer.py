@@ -1,0 +1,272 @@
+"""The training loop: two phases, on a time budget or for a number of iterations, resumable at any moment.
+
+The first phase ("autoencoder") trains encoder, coarse estimator and decoder on pixels; the second ("flow") freezes
+that autoencoder as the teacher and trains with a latent consistency flow matching loss.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elir_trt.errors import CheckpointError
+from elir_trt.model.checkpoint import TRAINING_PARTS, load_model
+from elir_trt.model.elir import Elir
+from elir_trt.recipe import Recipe
+from elir_trt.training.data import Crops
+from elir_trt.training.degrade import degradation
+from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
+
+Phase = Literal["autoencoder", "flow"]
+Progress = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a phase trains.
+
+    Attributes:
+        phase: what is trained, see the module's docstring.
+        batch, crop: images in a batch, their side in pixels (a multiple of 4 times the latent's down-scaling).
+        rate: the highest learning rate; it warms up over ``warm_up`` iterations and follows a cosine to zero.
+        clean_share: part of the batch that is also decoded from its clean image ("autoencoder").
+        straight: first part of the phase that uses plain flow matching ("flow"); 0 is as published. The
+            consistency loss learns from t = 1 backwards, which a short training does not finish.
+        freeze_coarse: train the velocity field alone ("flow"); False is as published.
+        decay: of the averaged weights.
+        autocast: bfloat16 where that is safe; float32 otherwise.
+    """
+
+    phase: Phase
+    batch: int = 16
+    crop: int = 96
+    rate: float = 1e-3
+    warm_up: int = 200
+    clean_share: float = 0.25
+    straight: float = 0.0
+    freeze_coarse: bool = False
+    decay: float = 0.999
+    autocast: bool = True
+
+
+class Average:
+    """Exponential moving average of a model's weights."""
+
+    def __init__(self, model: Elir, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: Elir) -> None:
+        """Move towards ``model``; faster in the beginning, when the average is still of the random start."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+
+
+def to_tensor(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+    """``[N, H, W, 3]`` uint8 to ``[N, 3, H, W]`` in [0, 1], channels last in memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    return (tensor.float() / 255.0).contiguous(memory_format=torch.channels_last)
+
+
+def write_whole(content: Any, path: Path) -> None:
+    """``torch.save``, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+def training_checkpoint(model: Elir) -> dict[str, dict[str, Tensor]]:
+    """The published layout of a training checkpoint."""
+    return {
+        key: {name: value.detach().cpu().contiguous() for name, value in getattr(model, part).state_dict().items()}
+        for key, part in TRAINING_PARTS.items()
+    }
+
+
+class Trainer:
+    """One phase of training one model. ``state.pt`` in ``out`` is all that it needs to go on."""
+
+    def __init__(
+        self, model: Elir, recipe: Recipe, crops: Crops, out: Path, settings: Settings, *, seed: int, device: str
+    ) -> None:
+        self.settings, self.recipe, self.crops, self.out = settings, recipe, crops, out
+        self.device = torch.device(device)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.requires_grad_(True).train()
+        self.degrade = degradation(recipe.task)
+        trained: list[nn.Module] = [model.enc, model.mmse, model.dec]
+        if settings.phase == "flow":
+            trained = [model.fmir] if settings.freeze_coarse else [model.enc, model.mmse, model.fmir]
+            self.teacher = Teacher(copy.deepcopy(model.enc), copy.deepcopy(model.dec))
+        self.model.requires_grad_(False)
+        for part in trained:
+            part.requires_grad_(True)
+        self.parameters = [p for part in trained for p in part.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.average = Average(model, settings.decay)
+        self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
+        self.step, self.elapsed = 0, 0.0
+        torch.manual_seed(seed)
+        out.mkdir(parents=True, exist_ok=True)
+
+    def save(self) -> None:
+        """Write the averaged weights (``elir.ckpt``) and the whole state (``state.pt``)."""
+        write_whole(training_checkpoint(self.average.model), self.out / "elir.ckpt")
+        state = {
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "updates": self.average.updates,
+            "teacher": self.teacher.state_dict() if self.settings.phase == "flow" else {},
+            "optimizer": self.optimizer.state_dict(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else torch.empty(0),
+            "numpy": json.dumps(self.crops.rng.bit_generator.state),
+        }
+        write_whole(state, self.out / "state.pt")
+
+    def resume(self) -> bool:
+        """Go on from ``state.pt``, if there is one.
+
+        Raises:
+            CheckpointError: it is of other settings.
+        """
+        path = self.out / "state.pt"
+        if not path.is_file():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["settings"] != asdict(self.settings):
+            differing = {k: v for k, v in state["settings"].items() if asdict(self.settings)[k] != v}
+            raise CheckpointError(f"{path}: was trained with {differing}; use the same settings or another folder")
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        if self.settings.phase == "flow":
+            self.teacher.load_state_dict(state["teacher"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"].cpu())
+        self.crops.rng.bit_generator.state = json.loads(state["numpy"])
+        return True
+
+    def iterate(self, progress: float) -> dict[str, float]:
+        """Take one optimizer step, ``progress`` of the phase done; return the losses."""
+        s = self.settings
+        warm = min(1.0, (self.step + 1) / s.warm_up)
+        for group in self.optimizer.param_groups:
+            group["lr"] = warm * (1e-6 + s.rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+        clean = self.crops.batch(s.batch, s.crop)
+        degraded = np.stack([self.degrade(image, self.crops.rng) for image in clean])
+        x, y = to_tensor(clean, self.device), to_tensor(degraded, self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=s.autocast):
+            losses = self._pixels(x, y) if s.phase == "autoencoder" else self._flow(x, y, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.model)
+        self.step += 1
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _pixels(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        count = max(1, round(len(x) * self.settings.clean_share))
+        z = self.model.enc(torch.cat([y, x[:count]]))
+        decoded = self.model.dec(torch.cat([self.model.mmse(z[: len(y)]), z[len(y) :]])).float()
+        restored, ceiling = F.l1_loss(decoded[: len(y)], x), F.l1_loss(decoded[len(y) :], x[:count])
+        return {"loss": restored + 0.3 * ceiling, "restored": restored, "ceiling": ceiling}
+
+    def _flow(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
+        function = flow_matching_loss if progress < self.settings.straight else lcfm_loss
+        terms = function(self.model, self.teacher, y, x, self.flow)
+        return {
+            "loss": terms.total,
+            "coarse": terms.coarse,
+            "flow": terms.flow,
+            "velocity": terms.velocity,
+            "pixel": terms.pixel,
+        }
+
+    def run(
+        self,
+        *,
+        budget_s: float | None = None,
+        iterations: int | None = None,
+        stop_at: int | None = None,
+        every_s: float = 60.0,
+        report: Progress | None = None,
+    ) -> list[dict[str, float]]:
+        """Train until the budget or the iterations are used up.
+
+        The learning rate follows the iterations where they are given, so that a resumed training gives the very
+        same numbers; on a budget it follows the clock.
+
+        Args:
+            budget_s: wall-clock seconds of this phase, those before a resume counted in.
+            iterations: optimizer steps of this phase, those before a resume counted in.
+            stop_at: stop (and save) at this step, to go on later.
+            every_s: how often to save and report.
+            report: is called with the mean losses since the last call.
+
+        Returns:
+            the losses of each step of this call.
+        """
+        if (budget_s is None) == (iterations is None):
+            raise ValueError("give either budget_s or iterations")
+        began, written, before = time.monotonic(), time.monotonic(), self.elapsed
+        history: list[dict[str, float]] = []
+        since = 0
+        while True:
+            progress = self.step / iterations if iterations else self.elapsed / (budget_s or 1.0)
+            if progress >= 1.0 or self.step == stop_at:
+                break
+            history.append(self.iterate(progress))
+            self.elapsed = before + time.monotonic() - began
+            if time.monotonic() - written > every_s:
+                written = time.monotonic()
+                self._report(history[since:], report)
+                since = len(history)
+                self.save()
+        if history[since:]:
+            self._report(history[since:], report)
+        self.save()
+        return history
+
+    def _report(self, history: list[dict[str, float]], report: Progress | None) -> None:
+        line = {key: float(np.mean([entry[key] for entry in history])) for key in history[0]}
+        line = {"step": self.step, "seconds": round(self.elapsed, 1), **line}
+        with (self.out / "losses.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"phase": self.settings.phase, **line}) + "\n")
+        if report is not None:
+            report(line)
+
+
+def start_model(recipe: Recipe, weights: Path | None, seed: int) -> Elir:
+    """The model to train: from a checkpoint, or with fresh weights and a velocity of zero."""
+    if weights is not None:
+        return load_model(weights, recipe.architecture)
+    torch.manual_seed(seed)
+    model = Elir(recipe.architecture)
+    nn.init.zeros_(model.fmir.final_proj.weight)
+    assert model.fmir.final_proj.bias is not None
+    nn.init.zeros_(model.fmir.final_proj.bias)
+    return model
