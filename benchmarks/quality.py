@@ -85,7 +85,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=None, help="photos, evenly picked; all by default")
     parser.add_argument("--bm3d", type=int, default=0, help="photos for BM3D")
     parser.add_argument("--opencv", type=int, default=None, help="photos for OpenCV; all by default")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "elir_trt" / "benchmarks" / "bm3d")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "elir_trt" / "benchmarks" / "bm3d"
+    )
     parser.add_argument("--weights", type=Path, default=ROOT / "elir_trt" / "weights" / "camera.npz")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
@@ -104,7 +106,10 @@ def main() -> None:
         inputs: dict[str, tuple[Image, float | None]] = {"clean": (clean, None)}
         for sigma in SIGMAS:
             rng = np.random.default_rng([index, int(10 * sigma)])
-            inputs[f"sigma {sigma:g}"] = (to_uint8(gaussian_noise(clean.astype(np.float32), sigma, rng)), sigma)
+            inputs[f"sigma {sigma:g}"] = (
+                to_uint8(gaussian_noise(clean.astype(np.float32), sigma, rng)),
+                sigma,
+            )
         for quality in QUALITIES:
             inputs[f"JPEG {quality}"] = (jpeg(clean, quality), None)
         for column, (image, sigma) in inputs.items():
@@ -131,7 +136,9 @@ def main() -> None:
     table: dict[str, dict[str, list[float]]] = {}
     for row, cells in scores.items():
         table[row] = {column: [float(v) for v in np.mean(values, axis=0)] for column, values in cells.items()}
-        text = [f"{table[row][c][0]:.2f} / {table[row][c][1]:.3f}" if c in table[row] else "" for c in columns]
+        text = [
+            f"{table[row][c][0]:.2f} / {table[row][c][1]:.3f}" if c in table[row] else "" for c in columns
+        ]
         print(f"| {row} | {max(len(v) for v in cells.values())} | " + " | ".join(text) + " |")
     if arguments.json:
         arguments.json.write_text(json.dumps({"photos": len(paths), "table": table}, indent=1) + "\n")

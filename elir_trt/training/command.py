@@ -81,7 +81,13 @@ def train(
     for index, (settings, share) in enumerate(zip(phases, shares, strict=True)):
         crops = Crops(photos, leaves, procedural_share, seed + 100 * index)
         trainer = Trainer(
-            model, recipe, crops, out / f"{index}-{settings.phase}", replace(settings), seed=seed + index, device=chosen
+            model,
+            recipe,
+            crops,
+            out / f"{index}-{settings.phase}",
+            replace(settings),
+            seed=seed + index,
+            device=chosen,
         )
         trainer.resume()
         if iterations is not None:
@@ -112,7 +118,11 @@ def _show(model: Elir, recipe: Recipe, clean: Image, trainer: Trainer, seed: int
         x = to_tensor(fed, trainer.device)
         for steps in (0, recipe.steps):
             noise = torch.Generator().manual_seed(seed)
-            shape = (len(x), recipe.architecture.latent_channels, *(n // recipe.architecture.downscale for n in x.shape[2:]))
+            shape = (
+                len(x),
+                recipe.architecture.latent_channels,
+                *(n // recipe.architecture.downscale for n in x.shape[2:]),
+            )
             start = torch.randn(shape, generator=noise).to(x.device)
             y = model.restore(x, steps=steps, sigma=recipe.sigma, noise=start)
             outputs[steps] = to_uint8(255.0 * y.permute(0, 2, 3, 1).float().cpu().numpy())
@@ -127,4 +137,8 @@ def _show(model: Elir, recipe: Recipe, clean: Image, trainer: Trainer, seed: int
     (trainer.out / "held_out.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     lines = [json.loads(line) for line in (trainer.out / "losses.jsonl").read_text().splitlines()]
     if lines:
-        loss_plot(lines, [key for key in lines[-1] if key not in ("phase", "step", "seconds")], trainer.out / "losses.png")
+        loss_plot(
+            lines,
+            [key for key in lines[-1] if key not in ("phase", "step", "seconds")],
+            trainer.out / "losses.png",
+        )

@@ -31,11 +31,17 @@ def load_photos(folder: Path, smallest: int) -> list[Image]:
             raise MediaError(f"{path}: not a readable image")
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         for scale in SCALES:
-            small = rgb if scale == 1.0 else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            small = (
+                rgb
+                if scale == 1.0
+                else cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            )
             if min(small.shape[:2]) >= smallest:
                 images.append(np.ascontiguousarray(small, dtype=np.uint8))
     if not images:
-        raise MediaError(f"{folder}: no photo with sides of at least {smallest} pixels ({', '.join(SUFFIXES)})")
+        raise MediaError(
+            f"{folder}: no photo with sides of at least {smallest} pixels ({', '.join(SUFFIXES)})"
+        )
     return images
 
 

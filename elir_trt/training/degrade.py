@@ -76,7 +76,9 @@ def bfr(image: Image, rng: np.random.Generator) -> Image:
     pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_LINEAR)
     noisy = gaussian_noise(np.asarray(pixels, dtype=np.float32), rng.uniform(0.0, 20.0), rng)
     result = jpeg(to_uint8(noisy), int(rng.integers(30, 101)))
-    return to_uint8(np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_LINEAR), np.float32))
+    return to_uint8(
+        np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    )
 
 
 def bsr(image: Image, rng: np.random.Generator) -> Image:
@@ -86,7 +88,9 @@ def bsr(image: Image, rng: np.random.Generator) -> Image:
     pixels = cv2.resize(pixels, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
     noisy = gaussian_noise(np.asarray(pixels, dtype=np.float32), rng.uniform(0.0, 25.0), rng)
     result = jpeg(to_uint8(noisy), int(rng.integers(30, 96)))
-    return to_uint8(np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_CUBIC), np.float32))
+    return to_uint8(
+        np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    )
 
 
 def sr(image: Image, rng: np.random.Generator) -> Image:
@@ -94,7 +98,9 @@ def sr(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape[:2]
     small = cv2.resize(image.astype(np.float32), (width // 8, height // 8), interpolation=cv2.INTER_AREA)
     result = to_uint8(gaussian_noise(np.asarray(small, dtype=np.float32), 12.8, rng))
-    return np.asarray(cv2.resize(result, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(result, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8
+    )
 
 
 def denoising(image: Image, rng: np.random.Generator) -> Image:

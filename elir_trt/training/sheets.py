@@ -33,10 +33,14 @@ def loss_plot(lines: Sequence[dict[str, float]], names: Sequence[str], path: Pat
         points = np.stack([across, up], axis=1).round().astype(np.int32)
         colour = colours[index % len(colours)]
         cv2.polylines(image, [points], False, colour, 2, cv2.LINE_AA)
-        cv2.putText(image, name, (margin + 110 * index, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+        cv2.putText(
+            image, name, (margin + 110 * index, 25), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA
+        )
     grey = (90, 90, 90)
     for text, at in ((f"{10**high:.3g}", (4, margin)), (f"{10**low:.3g}", (4, height - margin))):
         cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, grey, 1, cv2.LINE_AA)
     label = f"step {int(steps[-1])}"
-    cv2.putText(image, label, (width - 2 * margin, height - 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, grey, 1, cv2.LINE_AA)
+    cv2.putText(
+        image, label, (width - 2 * margin, height - 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, grey, 1, cv2.LINE_AA
+    )
     cv2.imwrite(str(path), image)

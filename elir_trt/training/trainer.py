@@ -94,7 +94,10 @@ def write_whole(content: Any, path: Path) -> None:
 def training_checkpoint(model: Elir) -> dict[str, dict[str, Tensor]]:
     """The published layout of a training checkpoint."""
     return {
-        key: {name: value.detach().cpu().contiguous() for name, value in getattr(model, part).state_dict().items()}
+        key: {
+            name: value.detach().cpu().contiguous()
+            for name, value in getattr(model, part).state_dict().items()
+        }
         for key, part in TRAINING_PARTS.items()
     }
 
@@ -103,7 +106,15 @@ class Trainer:
     """One phase of training one model. ``state.pt`` in ``out`` is all that it needs to go on."""
 
     def __init__(
-        self, model: Elir, recipe: Recipe, crops: Crops, out: Path, settings: Settings, *, seed: int, device: str
+        self,
+        model: Elir,
+        recipe: Recipe,
+        crops: Crops,
+        out: Path,
+        settings: Settings,
+        *,
+        seed: int,
+        device: str,
     ) -> None:
         self.settings, self.recipe, self.crops, self.out = settings, recipe, crops, out
         self.device = torch.device(device)
@@ -118,7 +129,9 @@ class Trainer:
         for part in trained:
             part.requires_grad_(True)
         self.parameters = [p for part in trained for p in part.parameters()]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
         self.average = Average(model, settings.decay)
         self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
         self.step, self.elapsed = 0, 0.0
@@ -155,7 +168,9 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["settings"] != asdict(self.settings):
             differing = {k: v for k, v in state["settings"].items() if asdict(self.settings)[k] != v}
-            raise CheckpointError(f"{path}: was trained with {differing}; use the same settings or another folder")
+            raise CheckpointError(
+                f"{path}: was trained with {differing}; use the same settings or another folder"
+            )
         self.step, self.elapsed = state["step"], state["elapsed"]
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
@@ -217,8 +232,8 @@ class Trainer:
     ) -> list[dict[str, float]]:
         """Train until the budget or the iterations are used up.
 
-        The learning rate follows the iterations where they are given, so that a resumed training gives the very
-        same numbers; on a budget it follows the clock.
+        The learning rate follows the iterations where they are given, so that a resumed training gives the
+        very same numbers; on a budget it follows the clock.
 
         Args:
             budget_s: wall-clock seconds of this phase, those before a resume counted in.

@@ -65,6 +65,8 @@ def test_loss_and_gradients_match_the_reference(name: str) -> None:
     assert losses.total.item() == pytest.approx(expected["loss"], rel=1e-4)
     for part, norm in expected["grad_norm"].items():
         gradients = [p.grad for p in getattr(model, part).parameters() if p.grad is not None]
-        found = float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))) if gradients else 0.0
+        found = (
+            float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))) if gradients else 0.0
+        )
         assert found == pytest.approx(norm, rel=1e-4), part
     assert all(p.grad is None for p in teacher.parameters())

@@ -47,7 +47,9 @@ def recipe() -> Recipe:
 
 def _trainer(recipe: Recipe, out: Path, settings: Settings) -> Trainer:
     leaves = [dead_leaves(64, np.random.default_rng(0))]
-    return Trainer(start_model(recipe, None, 0), recipe, Crops([], leaves, 1.0, 0), out, settings, seed=0, device="cpu")
+    return Trainer(
+        start_model(recipe, None, 0), recipe, Crops([], leaves, 1.0, 0), out, settings, seed=0, device="cpu"
+    )
 
 
 def test_loss_falls(recipe: Recipe, tmp_path: Path) -> None:
@@ -70,7 +72,9 @@ def test_resumes_with_the_same_losses(recipe: Recipe, tmp_path: Path, settings: 
 def test_other_settings_do_not_resume(recipe: Recipe, tmp_path: Path) -> None:
     _trainer(recipe, tmp_path, PHASES[0]).run(iterations=1)
     with pytest.raises(CheckpointError, match="crop"):
-        _trainer(recipe, tmp_path, Settings("autoencoder", batch=4, crop=64, warm_up=5, autocast=False)).resume()
+        _trainer(
+            recipe, tmp_path, Settings("autoencoder", batch=4, crop=64, warm_up=5, autocast=False)
+        ).resume()
 
 
 def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) -> None:
