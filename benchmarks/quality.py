@@ -3,7 +3,7 @@
     python benchmarks/quality.py [--photos DIR] [--count N] [--bm3d N] [--weights FILE] [--json FILE]
 
 Photos come from DIR, else from $ELIR_TRT_DATA/clean_photos, else from ../shared/data/clean_photos. Noise has fixed
-seeds and is clipped to 8 bits. BM3D takes seconds an image: ``--bm3d`` gives the number of photos for it, and its
+seeds and is clipped to 8 bits. ``--bm3d`` gives the number of photos for it, and its
 row says so; its results are kept in a cache.
 """
 
