@@ -125,7 +125,9 @@ def _show(model: Elir, recipe: Recipe, clean: Image, trainer: Trainer, seed: int
             )
             start = torch.randn(shape, generator=noise).to(x.device)
             y = model.restore(x, steps=steps, sigma=recipe.sigma, noise=start)
-            outputs[steps] = to_uint8(255.0 * y.permute(0, 2, 3, 1).float().cpu().numpy())
+            outputs[steps] = to_uint8(
+                np.asarray(255.0 * y.permute(0, 2, 3, 1).float().cpu().numpy(), dtype=np.float32)
+            )
     sample_sheet(list(zip(fed, *outputs.values(), clean, strict=True)), trainer.out / "samples.png")
     figures = {
         f"K={steps}": {

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from elir_trt.errors import MediaError
 
 Image = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.float32]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 #: Photos are kept at these scales; smaller ones show more detail per pixel.
 SCALES = (1.0, 0.6)
@@ -51,7 +52,7 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Image:
     Source: Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 2001. Leaves carry a gradient or a
     texture, and the picture is slightly blurred, so that edges are not all ideal.
     """
-    image = np.full((size, size, 3), rng.uniform(0, 255, 3), dtype=np.float32)
+    image: Pixels = np.full((size, size, 3), rng.uniform(0, 255, 3), dtype=np.float32)
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
     # Radii with density r^-3 between 3 pixels and half the picture.
     radii = 3.0 / np.sqrt(1.0 - rng.uniform(0, 1 - (6.0 / size) ** 2, 60 + size // 2))
@@ -78,8 +79,8 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Image:
             texture = np.sin(rows * wave[0] + columns * wave[1]) * rng.uniform(5, 40)
             fill = colour + texture[:, :, None].astype(np.float32)
         image = np.where(mask[:, :, None] > 0, fill, image)
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 0.9)))
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 0.9)))
+    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
 
 
 class Crops:

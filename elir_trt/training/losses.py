@@ -94,7 +94,8 @@ def lcfm_loss(
     end = (torch.floor(t * s.segments) + 1.0).clamp(max=float(s.segments)) / s.segments
 
     def between(time: Tensor) -> Tensor:
-        return (1.0 - (1.0 - s.sigma_min) * time) * start + time * z_hq
+        path: Tensor = (1.0 - (1.0 - s.sigma_min) * time) * start + time * z_hq
+        return path
 
     z_t = between(t)
     v = model.fmir(z_t, t.flatten())
