@@ -215,7 +215,9 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         item = error.errors()[0]
         field = ".".join(str(part) for part in item["loc"])
-        raise BundleError(f"{file}: field {field}: {item['msg']} (found {str(item['input'])[:80]!r})") from None
+        raise BundleError(
+            f"{file}: field {field}: {item['msg']} (found {str(item['input'])[:80]!r})"
+        ) from None
 
 
 def cache_folder() -> Path:

@@ -206,7 +206,7 @@ class Stream:
         self.restorer = restorer
         self.steps = steps
         self.key: Any = None
-        self._options = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
+        self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
         self._depth = depth
         self._core: _core.Stream | None = None
         self._opening = threading.Lock()

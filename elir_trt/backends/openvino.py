@@ -26,6 +26,11 @@ def cpu_precisions() -> tuple[str, ...]:
     return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
 
 
+def cpu_name() -> str:
+    """The CPU's name."""
+    return str(_core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
 def _core() -> Any:
     global _shared_core
     try:

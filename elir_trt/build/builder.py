@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -187,12 +188,14 @@ def _build_into(
         for part in PARTS:
             progress(f"{backend}: {part}", done, total)
             records[backend][part] = _build_part(
-                folder, model, specification, backend, part, lambda text, at=done: progress(text, at, total)
+                folder, model, specification, backend, part, functools.partial(_at, progress, done, total)
             )
             done += 1
     progress("done", total, total)
     names = [CONDITIONING]
-    names += [name for backend in specification.backends for part in PARTS for name in engine_files(backend, part)]
+    names += [
+        name for backend in specification.backends for part in PARTS for name in engine_files(backend, part)
+    ]
     manifest = Manifest(
         format="elir_trt bundle",
         schema_version=SCHEMA,
@@ -208,6 +211,10 @@ def _build_into(
         json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8"
     )
     return manifest
+
+
+def _at(progress: Progress, done: int, total: int, text: str) -> None:
+    progress(text, done, total)
 
 
 def _build_part(
@@ -237,9 +244,7 @@ def _build_part(
         progress=lambda phase, at, of: say(f"{backend}: {part}: {phase} {at}/{of}"),
     )
     (folder / backend / f"{part}.engine").write_bytes(result.data)
-    return PartRecord(
-        relative_error=exported.relative_error, seconds=result.seconds, layers=result.layers
-    )
+    return PartRecord(relative_error=exported.relative_error, seconds=result.seconds, layers=result.layers)
 
 
 def _write_openvino(onnx: bytes, xml: Path, half_weights: bool) -> None:
@@ -294,7 +299,9 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     except PermissionError as error:
-        raise BuildError(f"{path.parent}: no permission to write the bundle there; choose another --output") from error
+        raise BuildError(
+            f"{path.parent}: no permission to write the bundle there; choose another --output"
+        ) from error
     except OSError as error:
         if error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST):
             raise BuildError(f"{path.parent}: the bundle cannot be written: {error.strerror}") from error

@@ -149,10 +149,8 @@ def restore_path(
     else:
         if target.is_dir():
             target = target / (_image_name(source) if kind == "image" else _video_name(source))
-        if kind == "image":
-            report = _restore_image(job, source, target)
-        else:
-            report = _restore_video(job, source, target)
+        restore = _restore_image if kind == "image" else _restore_video
+        report = restore(job, source, target)
     report.seconds = rate.seconds
     return report
 

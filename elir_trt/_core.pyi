@@ -1,0 +1,88 @@
+"""The C++ core: frame slots, the stages of a frame, and their order."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+class Closed(Exception):
+    """The stream takes no more frames, or has no more results."""
+
+class Result:
+    """What came back for a frame."""
+
+    @property
+    def frame(self) -> Any:
+        """``[H, W, 3]`` uint8, or None if the frame failed."""
+    @property
+    def index(self) -> int: ...
+    @property
+    def timestamp(self) -> float | None: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def stages(self) -> dict[str, float]:
+        """Milliseconds of each stage, summed over tiles and steps."""
+    @property
+    def error(self) -> tuple[str, str] | None:
+        """The stage that failed and why."""
+
+class Stream:
+    """A ring of frame slots and a worker that runs the stages of each frame."""
+
+    def __init__(
+        self,
+        *,
+        frame_height: int,
+        frame_width: int,
+        engine_height: int,
+        engine_width: int,
+        scaled_height: int,
+        scaled_width: int,
+        scale_y: float,
+        scale_x: float,
+        interpolation: str,
+        tiles: Sequence[tuple[int, int]],
+        downscale: int,
+        latent_channels: int,
+        sigma: float,
+        steps: int,
+        table: npt.NDArray[np.float32],
+        seed: int = 0,
+        noise: str = "fixed",
+        depth: int = 3,
+        drop: str = "block",
+        order: str = "rgb",
+        element: str = "float32",
+    ) -> None:
+        """Allocate everything. ValueError names an argument that is wrong, what was found and what is allowed."""
+    def buffer(self, name: str) -> npt.NDArray[np.float32]:
+        """A view of a part's tensor; it stays valid when the stream is gone."""
+    def address(self, name: str) -> int:
+        """Where that tensor lies."""
+    def set_part(self, part: str, callable: Callable[[int], None]) -> None:
+        """Set what runs a part; it is called with the device's stream handle."""
+    def set_noise(self, field: npt.NDArray[np.float32]) -> None:
+        """Replace the fixed noise: ``[latent_channels, h, w]`` of the whole frame, standard normal."""
+    def start(self) -> None: ...
+    def submit(
+        self, frame: npt.NDArray[np.uint8], timestamp: float | None = None, timeout: float | None = None
+    ) -> int | None: ...
+    def result(self, timeout: float | None = None, out: npt.NDArray[np.uint8] | None = None) -> Result: ...
+    def close(self) -> None:
+        """Take no more frames; those in the ring are finished."""
+    def abort(self) -> None:
+        """Close, forget what has not begun, and wait for the worker."""
+    def stats(self) -> dict[str, Any]: ...
+
+def devices() -> list[str]:
+    """Devices that were compiled in."""
+
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
+    """One block of Philox4x32-10."""
+
+def noise_field(seed: int, channels: int, height: int, width: int, frame: int = 0) -> npt.NDArray[np.float32]:
+    """The noise of a latent of ``[channels, height, width]``; ``frame`` 0: noise that stays."""
