@@ -6,11 +6,14 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Optional, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TextIO
 
 import typer
 
 from elir_trt.errors import ElirError
+
+if TYPE_CHECKING:
+    from elir_trt.recipe import Recipe
 
 app = typer.Typer(
     name="elir-trt",
@@ -147,7 +150,7 @@ def info(bundle: Annotated[str, typer.Argument(help="Bundle's folder, or a task.
     rows: dict[str, Any] = {
         "folder": opened.path,
         "task": f"{recipe.task}: {recipe.title}",
-        "steps": f"{recipe.steps}, sigma {recipe.sigma}",
+        "steps": f"{recipe.steps} (default {_default_steps(recipe)}), sigma {recipe.sigma}",
         "size": f"{specification.size[0]}x{specification.size[1]} (height x width), batch {specification.batch}",
         "precision": specification.precision or "the fastest of each backend",
         "backends": ", ".join(specification.backends),
@@ -282,6 +285,10 @@ def _show_warning(
 def _one_of(option: str, found: str, allowed: tuple[str, ...]) -> None:
     if found not in allowed:
         raise ElirError(f"{option} is {found!r}; allowed: {', '.join(allowed)}")
+
+
+def _default_steps(recipe: Recipe) -> int:
+    return recipe.steps if recipe.default_steps is None else recipe.default_steps
 
 
 def _size(text: str) -> tuple[int, int]:

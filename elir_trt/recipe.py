@@ -130,7 +130,9 @@ class Recipe(_Strict):
     task: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     title: str
     steps: Annotated[int, Field(ge=1, le=64)]
-    """Euler steps by default; fewer can be asked for when a stream opens."""
+    """Euler steps that the model was trained for; fewer can be asked for when a stream opens."""
+    default_steps: Annotated[int, Field(ge=0)] | None = None
+    """Euler steps where none are asked for; None: ``steps``."""
     sigma: Annotated[float, Field(ge=0.0)]
     """Standard deviation of the noise added to the coarse estimate."""
     size: tuple[Positive, Positive]
@@ -154,6 +156,10 @@ class Recipe(_Strict):
         for name, value in zip(("height", "width"), self.size, strict=True):
             if value % SIZE_MULTIPLE:
                 raise ValueError(f"size: {name} is {value}; it must be a multiple of {SIZE_MULTIPLE}")
+        if self.default_steps is not None and self.default_steps > self.steps:
+            raise ValueError(
+                f"default_steps is {self.default_steps}; at most steps, {self.steps}, is allowed"
+            )
         step = 4 * self.architecture.downscale
         if self.prepare.multiple % step:
             raise ValueError(

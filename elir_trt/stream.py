@@ -100,7 +100,7 @@ class Restorer:
 
         Args:
             image: ``[H, W, 3]`` uint8 in the restorer's channel order, C-contiguous or not.
-            steps: Euler steps, 0 to the recipe's; None: the recipe's.
+            steps: Euler steps, 0 to the recipe's; None: the recipe's default.
             seed: of the noise.
             noise: see :meth:`stream`.
 
@@ -139,7 +139,7 @@ class Restorer:
             drop: what ``submit`` does when the ring is full: "block" waits for a place, "oldest" gives up the
                 oldest frame that nobody has begun, or else the oldest uncollected result, "newest" gives up the
                 frame at hand.
-            steps: Euler steps, 0 (the coarse estimate, no noise) to the recipe's; None: the recipe's.
+            steps: Euler steps, 0 (the coarse estimate, no noise) to the recipe's; None: the recipe's default.
             seed: of the noise, 0 to 2**64 - 1. The same seed gives the same noise on every device.
             noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
                 anew for each frame; "off" adds none.
@@ -149,7 +149,8 @@ class Restorer:
             ValueError: an argument is out of its range.
         """
         maximum = self.recipe.steps
-        steps = maximum if steps is None else steps
+        if steps is None:
+            steps = maximum if self.recipe.default_steps is None else self.recipe.default_steps
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
         if depth < 1:

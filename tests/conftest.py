@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,3 +22,23 @@ def _prefer_installed() -> None:
 
 
 _prefer_installed()
+sys.path.insert(0, str(ROOT / "tests"))
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the small configuration, with weights made from their names."""
+    from bundles import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small.pth")
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of that checkpoint, with CPU engines."""
+    from bundles import small_recipe
+
+    from elir_trt.build import build
+
+    path = tmp_path_factory.mktemp("bundles") / "small"
+    return build(small_recipe(), small_checkpoint, output=path, backends=["openvino"]).path

@@ -1,0 +1,44 @@
+"""A small recipe, its made-up checkpoint and its bundle, for tests of what is built and what runs."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from elir_trt.recipe import Recipe, parse_recipe
+
+DATA = Path(__file__).resolve().parent / "data"
+
+
+def small_recipe(**changes: Any) -> Recipe:
+    """The configuration of the reference vectors; frames keep their size."""
+    data: dict[str, Any] = {
+        "task": "small",
+        "title": "Configuration of the reference vectors",
+        "steps": 3,
+        "sigma": 0.1,
+        "size": [64, 128],
+        "architecture": {"coarse": {"growth": 16, "blocks": 1}, "velocity": {"hidden": 32, "middle": 1}},
+        "prepare": {"mode": "pad", "multiple": 32},
+    }
+    data.update(changes)
+    return parse_recipe(data, "small")
+
+
+def write_checkpoint(path: Path) -> Path:
+    """Weights that are made from their names."""
+    state = {}
+    for key, shape in json.loads((DATA / "state_dict_layout.json").read_text())["small"].items():
+        values = np.random.RandomState(zlib.crc32(key.encode())).randn(*shape)
+        if len(shape) >= 2:
+            values /= np.sqrt(np.prod(shape[1:]))
+        else:
+            values = 1 + 0.1 * values if key.endswith("weight") else 0.1 * values
+        state[key] = torch.from_numpy(values.astype(np.float32))
+    torch.save(state, path)
+    return path
