@@ -243,7 +243,7 @@ def find_bundle(name_or_path: str | Path) -> Path:
     """
     path = Path(name_or_path)
     name = str(name_or_path)
-    if path.is_dir() or path.is_file() or path.name != name:
+    if (path / MANIFEST).is_file() or path.is_file() or path.name != name:
         return path
     built = []
     for folder in (cache_folder() / "bundles").glob(f"{name}-*"):
@@ -258,6 +258,8 @@ def find_bundle(name_or_path: str | Path) -> Path:
     shipped = shipped_folder() / name
     if shipped.is_dir():
         return shipped
+    if path.is_dir():
+        return path
     there = sorted(folder.name for folder in shipped_folder().glob("*") if (folder / MANIFEST).is_file())
     raise BundleError(
         f"no bundle named '{name}': it is neither built, nor a folder, nor among those that ship with the "

@@ -140,7 +140,7 @@ def test_wrong_options_are_named(small_bundle: Path, options: dict[str, object],
 
 
 def test_open_names_what_there_is() -> None:
-    with pytest.raises(BundleError, match="no bundle named 'bfr'.*elir-trt build bfr"):
+    with pytest.raises(BundleError, match=r"no bundle named 'bfr'.*elir-trt build bfr"):
         elir_trt.open("bfr")
 
 

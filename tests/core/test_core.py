@@ -321,7 +321,7 @@ def test_result_into_an_array() -> None:
     stream.submit(frame)
     assert stream.result(out=out).frame is out
     assert np.array_equal(out, frame)
-    with pytest.raises(ValueError, match="out is .*expected uint8 of shape 8x8x3"):
+    with pytest.raises(ValueError, match=r"out is .*expected uint8 of shape 8x8x3"):
         stream.result(out=np.zeros((8, 9, 3), np.uint8))
 
 
@@ -354,7 +354,7 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> Non
 )
 def test_wrong_frames_are_refused_and_the_stream_goes_on(frame: np.ndarray) -> None:
     stream = wire(make((8, 8), (8, 8)))
-    with pytest.raises(ValueError, match="frame is .*expected uint8 of shape 8x8x3"):
+    with pytest.raises(ValueError, match=r"frame is .*expected uint8 of shape 8x8x3"):
         stream.submit(frame)
     good = frame_of(8, 8)
     stream.submit(good)
