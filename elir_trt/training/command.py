@@ -19,7 +19,7 @@ from elir_trt.training.sheets import loss_plot, sample_sheet
 from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, to_tensor
 
 #: What each phase learns with, unless told otherwise.
-PHASES = (Settings("autoencoder"), Settings("flow", rate=1e-4))
+PHASES = (Settings("autoencoder"), Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True))
 #: Crops that are never trained on, to measure with.
 HELD_OUT = 4
 
@@ -75,7 +75,7 @@ def train(
     aside, photos = set_aside(photos)
     unseen = [] if aside else [dead_leaves(max(256, largest), rng)]
     held_out = Crops(aside, unseen, 0.0, seed + 1).batch(HELD_OUT, largest)
-    model = start_model(recipe, weights, seed)
+    model = start_model(recipe, weights, seed, Crops(photos, leaves, procedural_share, seed))
     out.mkdir(parents=True, exist_ok=True)
     shares = (1.0 - flow_share, flow_share) if len(phases) == 2 else (1.0 / len(phases),) * len(phases)
     for index, (settings, share) in enumerate(zip(phases, shares, strict=True)):

@@ -41,6 +41,48 @@ def jpeg(image: Image, quality: int) -> Image:
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
 
 
+def _dct(size: int) -> Pixels:
+    """The orthonormal discrete cosine transform (type II) of a line of ``size`` values, as a matrix."""
+    k, n = np.arange(size)[:, None], np.arange(size)[None, :]
+    matrix = np.sqrt(2.0 / size) * np.cos(np.pi * (2 * n + 1) * k / (2 * size))
+    matrix[0] /= np.sqrt(2.0)
+    return matrix.astype(np.float32)
+
+
+def _quantize_blocks(plane: Pixels, size: int, step: float) -> Pixels:
+    height, width = plane.shape
+    dct = _dct(size)
+    blocks = plane.reshape(height // size, size, width // size, size).transpose(0, 2, 1, 3)
+    coefficients = dct @ blocks @ dct.T
+    # A dead zone of a third of a step, as encoders have for blocks of one frame.
+    levels = np.sign(coefficients) * np.floor(np.abs(coefficients) / step + 1.0 / 3.0)
+    restored = dct.T @ (levels * step) @ dct
+    return np.asarray(restored.transpose(0, 2, 1, 3).reshape(height, width), dtype=np.float32)
+
+
+def video_blocks(image: Image, quantizer: int) -> Image:
+    """What a video encoder does to a still: 4:2:0 chroma, and 4x4 blocks quantized in one step width.
+
+    The step doubles with every 6 of ``quantizer`` as in H.264 (ITU-T H.264, 8.5.9), where 24 is a step of 10;
+    neither prediction nor the deblocking filter is imitated.
+
+    Args:
+        image: ``[H, W, 3]`` uint8, sides multiples of 8.
+        quantizer: 0 to 51.
+    """
+    step = 0.625 * 2.0 ** (quantizer / 6.0)
+    ycc = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    height, width = image.shape[:2]
+    planes = [_quantize_blocks(ycc[:, :, 0], 4, step)]
+    for index in (1, 2):
+        half = cv2.resize(ycc[:, :, index], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        coded = _quantize_blocks(np.asarray(half, np.float32), 4, step)
+        planes.append(
+            np.asarray(cv2.resize(coded, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+        )
+    return np.asarray(cv2.cvtColor(to_uint8(np.stack(planes, axis=2)), cv2.COLOR_YCrCb2RGB), dtype=np.uint8)
+
+
 def to_uint8(image: Pixels) -> Image:
     """Round and clip to 8 bits."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
@@ -50,10 +92,10 @@ def camera(image: Image, rng: np.random.Generator) -> Image:
     """What a camera makes of a clean crop ``[H, W, 3]``: blur, noise and compression, at unknown levels.
 
     Two thirds are white noise up to sigma 100 of 255, the rest signal-dependent noise of a sensor, or JPEG of
-    quality 10 and up with little noise; a tenth is slightly blurred first.
+    quality 10 and up or a video encoder's blocks, with little noise; one in 25 is slightly blurred first.
     """
     pixels = image.astype(np.float32)
-    if rng.random() < 0.1:
+    if rng.random() < 0.04:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 1.0)), dtype=np.float32)
     kind = rng.random()
     if kind < 0.65:
@@ -62,9 +104,11 @@ def camera(image: Image, rng: np.random.Generator) -> Image:
         noisy = sensor_noise(pixels, 10 ** rng.uniform(-4, -1.2), 10 ** rng.uniform(-3.5, -1.5), rng)
         result = to_uint8(noisy)
         return jpeg(result, int(rng.integers(50, 98))) if rng.random() < 0.3 else result
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         pixels = gaussian_noise(pixels, rng.uniform(0, 15), rng)
-    return jpeg(to_uint8(pixels), int(rng.integers(10, 96)))
+    if kind < 0.84:
+        return video_blocks(to_uint8(pixels), int(rng.integers(20, 40)))
+    return jpeg(to_uint8(pixels), int(10 + 86 * rng.random() ** 2))
 
 
 def bfr(image: Image, rng: np.random.Generator) -> Image:

@@ -1,7 +1,8 @@
 """The training loop: two phases, on a time budget or for a number of iterations, resumable at any moment.
 
 The first phase ("autoencoder") trains encoder, coarse estimator and decoder on pixels; the second ("flow") freezes
-that autoencoder as the teacher and trains with a latent consistency flow matching loss.
+them as the teacher and trains with a latent consistency flow matching loss. What the teacher calls the latent of a
+clean image is its coarse estimate from the clean image: what the decoder was trained on.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops
 from elir_trt.training.degrade import degradation
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
+from elir_trt.training.start import can_start_as_identity, start_as_identity
 
 Phase = Literal["autoencoder", "flow"]
 Progress = Callable[[dict[str, float]], None]
@@ -42,7 +44,7 @@ class Settings:
         phase: what is trained, see the module's docstring.
         batch, crop: images in a batch, their side in pixels (a multiple of 4 times the latent's down-scaling).
         rate: the highest learning rate; it warms up over ``warm_up`` iterations and follows a cosine to zero.
-        clean_share: part of the batch that is also decoded from its clean image ("autoencoder").
+        clean_share: part of the batch that is fed clean ("autoencoder"), for the latents of clean images.
         straight: first part of the phase that uses plain flow matching ("flow"); 0 is as published. The
             consistency loss learns from t = 1 backwards, which a short training does not finish.
         freeze_coarse: train the velocity field alone ("flow"); False is as published.
@@ -55,7 +57,7 @@ class Settings:
     crop: int = 96
     rate: float = 1e-3
     warm_up: int = 200
-    clean_share: float = 0.25
+    clean_share: float = 0.0625
     straight: float = 0.0
     freeze_coarse: bool = False
     decay: float = 0.999
@@ -124,7 +126,8 @@ class Trainer:
         trained: list[nn.Module] = [model.enc, model.mmse, model.dec]
         if settings.phase == "flow":
             trained = [model.fmir] if settings.freeze_coarse else [model.enc, model.mmse, model.fmir]
-            self.teacher = Teacher(copy.deepcopy(model.enc), copy.deepcopy(model.dec))
+            clean = nn.Sequential(copy.deepcopy(model.enc), copy.deepcopy(model.mmse))
+            self.teacher = Teacher(clean, copy.deepcopy(model.dec))
         self.model.requires_grad_(False)
         for part in trained:
             part.requires_grad_(True)
@@ -204,11 +207,11 @@ class Trainer:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _pixels(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        count = max(1, round(len(x) * self.settings.clean_share))
-        z = self.model.enc(torch.cat([y, x[:count]]))
-        decoded = self.model.dec(torch.cat([self.model.mmse(z[: len(y)]), z[len(y) :]])).float()
-        restored, ceiling = F.l1_loss(decoded[: len(y)], x), F.l1_loss(decoded[len(y) :], x[:count])
-        return {"loss": restored + 0.3 * ceiling, "restored": restored, "ceiling": ceiling}
+        count = round(len(x) * self.settings.clean_share)
+        decoded = self.model.dec(self.model.mmse(self.model.enc(torch.cat([x[:count], y[count:]])))).float()
+        ceiling, restored = F.l1_loss(decoded[:count], x[:count]), F.l1_loss(decoded[count:], x[count:])
+        share = count / len(x)
+        return {"loss": share * ceiling + (1.0 - share) * restored, "restored": restored, "ceiling": ceiling}
 
     def _flow(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
         function = flow_matching_loss if progress < self.settings.straight else lcfm_loss
@@ -275,8 +278,12 @@ class Trainer:
             report(line)
 
 
-def start_model(recipe: Recipe, weights: Path | None, seed: int) -> Elir:
-    """The model to train: from a checkpoint, or with fresh weights and a velocity of zero."""
+def start_model(recipe: Recipe, weights: Path | None, seed: int, crops: Crops | None = None) -> Elir:
+    """The model to train: from a checkpoint, or fresh, with a velocity of zero.
+
+    A fresh model starts as the identity where it has room for that and there are ``crops`` to take the principal
+    components from.
+    """
     if weights is not None:
         return load_model(weights, recipe.architecture)
     torch.manual_seed(seed)
@@ -284,4 +291,6 @@ def start_model(recipe: Recipe, weights: Path | None, seed: int) -> Elir:
     nn.init.zeros_(model.fmir.final_proj.weight)
     assert model.fmir.final_proj.bias is not None
     nn.init.zeros_(model.fmir.final_proj.bias)
+    if crops is not None and can_start_as_identity(model):
+        start_as_identity(model, crops.batch(200, 96))
     return model
