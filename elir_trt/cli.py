@@ -218,12 +218,20 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Checkpoint to start from."),
     ] = None,
+    iterations: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Optimizer steps instead of a time budget: the same every time."),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="The published losses and schedule, instead of the fast one.")
+    ] = False,
 ) -> None:
     """Train a recipe's model, or go on with a training that was stopped."""
     from elir_trt.recipe import load_recipe
 
     chosen = load_recipe(recipe)
     try:
+        from elir_trt.training.command import PHASES, PUBLISHED
         from elir_trt.training.command import train as train_model
     except ImportError as error:
         raise ElirError(f"training needs more packages ({error}): pip install 'elir_trt[train]'") from error
@@ -231,7 +239,9 @@ def train(
         chosen,
         data,
         out,
-        budget_s=60.0 * minutes,
+        budget_s=60.0 * minutes if iterations is None else None,
+        iterations=iterations,
+        phases=PUBLISHED if published else PHASES,
         seed=seed,
         device=device,
         weights=weights,

@@ -40,7 +40,7 @@ def _tuples(data: Any, *keys: str) -> Any:
 class AutoencoderSpec(_Strict):
     """Encoder and decoder. Levels go from the image's resolution to the latent's, halving each time."""
 
-    unshuffle: Literal[1, 2, 4] = 1
+    unshuffle: Literal[1, 2, 4, 8] = 1
     """Pixels that the first convolution takes as channels, each way."""
     widths: tuple[Positive, ...] = (64, 64, 64, 64)
     """Channels of each level."""

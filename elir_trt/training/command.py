@@ -18,8 +18,13 @@ from elir_trt.training.metrics import psnr, ssim
 from elir_trt.training.sheets import loss_plot, sample_sheet
 from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, to_tensor
 
-#: What each phase learns with, unless told otherwise.
-PHASES = (Settings("autoencoder"), Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True))
+#: What each phase learns with, unless told otherwise: a small restorer from nothing.
+PHASES = (
+    Settings("joint"),
+    Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse"),
+)
+#: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.
+PUBLISHED = (Settings("autoencoder"), Settings("flow", rate=1e-4, overparametrised=True))
 #: Crops that are never trained on, to measure with.
 HELD_OUT = 4
 
@@ -94,7 +99,7 @@ def train(
             trainer.run(iterations=max(1, round(iterations * share)), report=report)
         else:
             trainer.run(budget_s=(budget_s or 600.0) * share, report=report)
-        model = trainer.average.model
+        model = trainer.result().to(trainer.device)
         _show(model, recipe, held_out, trainer, seed)
     final = out / "elir.ckpt"
     temporary = out / "elir.ckpt.tmp"

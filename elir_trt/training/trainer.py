@@ -1,8 +1,8 @@
 """The training loop: two phases, on a time budget or for a number of iterations, resumable at any moment.
 
-The first phase ("autoencoder") trains encoder, coarse estimator and decoder on pixels; the second ("flow") freezes
-them as the teacher and trains with a latent consistency flow matching loss. What the teacher calls the latent of a
-clean image is its coarse estimate from the clean image: what the decoder was trained on.
+Phases: "autoencoder" trains encoder and decoder on clean images; "joint" trains encoder, coarse estimator and
+decoder together on pixels, the fastest way to a small restorer; "flow" freezes what was trained as the teacher and
+trains with a latent consistency flow matching loss.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elir_trt.errors import CheckpointError
-from elir_trt.model.checkpoint import TRAINING_PARTS, load_model
+from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_model, load_state
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops
@@ -32,7 +32,7 @@ from elir_trt.training.degrade import degradation
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
 from elir_trt.training.start import can_start_as_identity, start_as_identity
 
-Phase = Literal["autoencoder", "flow"]
+Phase = Literal["autoencoder", "joint", "flow"]
 Progress = Callable[[dict[str, float]], None]
 
 
@@ -44,10 +44,14 @@ class Settings:
         phase: what is trained, see the module's docstring.
         batch, crop: images in a batch, their side in pixels (a multiple of 4 times the latent's down-scaling).
         rate: the highest learning rate; it warms up over ``warm_up`` iterations and follows a cosine to zero.
-        clean_share: part of the batch that is fed clean ("autoencoder"), for the latents of clean images.
+        clean_share: part of the batch that is fed clean ("joint"), for the latents of clean images.
         straight: first part of the phase that uses plain flow matching ("flow"); 0 is as published. The
             consistency loss learns from t = 1 backwards, which a short training does not finish.
         freeze_coarse: train the velocity field alone ("flow"); False is as published.
+        teacher: what the latent of a clean image is ("flow"): the output of the frozen "encoder", as published, or
+            the frozen "coarse" estimate from the clean image, which is what a decoder of phase "joint" knows.
+        overparametrised: train each 3x3 convolution of the coarse estimator and the velocity field as a wider one
+            and a 1x1 ("flow", as published); they collapse when the phase is over.
         decay: of the averaged weights.
         autocast: bfloat16 where that is safe; float32 otherwise.
     """
@@ -60,6 +64,8 @@ class Settings:
     clean_share: float = 0.0625
     straight: float = 0.0
     freeze_coarse: bool = False
+    teacher: Literal["encoder", "coarse"] = "encoder"
+    overparametrised: bool = False
     decay: float = 0.999
     autocast: bool = True
 
@@ -120,14 +126,21 @@ class Trainer:
     ) -> None:
         self.settings, self.recipe, self.crops, self.out = settings, recipe, crops, out
         self.device = torch.device(device)
+        torch.manual_seed(seed)
+        if settings.overparametrised:
+            model = overparametrise(model)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.requires_grad_(True).train()
         self.degrade = degradation(recipe.task)
-        trained: list[nn.Module] = [model.enc, model.mmse, model.dec]
+        trained: list[nn.Module] = [model.enc, model.dec]
+        if settings.phase == "joint":
+            trained.append(model.mmse)
         if settings.phase == "flow":
             trained = [model.fmir] if settings.freeze_coarse else [model.enc, model.mmse, model.fmir]
-            clean = nn.Sequential(copy.deepcopy(model.enc), copy.deepcopy(model.mmse))
-            self.teacher = Teacher(clean, copy.deepcopy(model.dec))
+            clean = [copy.deepcopy(model.enc)]
+            if settings.teacher == "coarse":
+                clean.append(copy.deepcopy(model.mmse))
+            self.teacher = Teacher(nn.Sequential(*clean), copy.deepcopy(model.dec))
         self.model.requires_grad_(False)
         for part in trained:
             part.requires_grad_(True)
@@ -138,7 +151,6 @@ class Trainer:
         self.average = Average(model, settings.decay)
         self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
         self.step, self.elapsed = 0, 0.0
-        torch.manual_seed(seed)
         out.mkdir(parents=True, exist_ok=True)
 
     def save(self) -> None:
@@ -197,7 +209,7 @@ class Trainer:
         degraded = np.stack([self.degrade(image, self.crops.rng) for image in clean])
         x, y = to_tensor(clean, self.device), to_tensor(degraded, self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=s.autocast):
-            losses = self._pixels(x, y) if s.phase == "autoencoder" else self._flow(x, y, progress)
+            losses = self._flow(x, y, progress) if s.phase == "flow" else self._pixels(x, y)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -207,11 +219,13 @@ class Trainer:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def _pixels(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        count = round(len(x) * self.settings.clean_share)
+        if self.settings.phase == "autoencoder":
+            loss = F.l1_loss(self.model.dec(self.model.enc(x)).float(), x)
+            return {"loss": loss, "ceiling": loss}
+        count = max(1, round(len(x) * self.settings.clean_share))
         decoded = self.model.dec(self.model.mmse(self.model.enc(torch.cat([x[:count], y[count:]])))).float()
         ceiling, restored = F.l1_loss(decoded[:count], x[:count]), F.l1_loss(decoded[count:], x[count:])
-        share = count / len(x)
-        return {"loss": share * ceiling + (1.0 - share) * restored, "restored": restored, "ceiling": ceiling}
+        return {"loss": F.l1_loss(decoded, x), "restored": restored, "ceiling": ceiling}
 
     def _flow(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
         function = flow_matching_loss if progress < self.settings.straight else lcfm_loss
@@ -223,6 +237,11 @@ class Trainer:
             "velocity": terms.velocity,
             "pixel": terms.pixel,
         }
+
+    def result(self) -> Elir:
+        """The averaged model, its over-parametrised convolutions collapsed."""
+        state = collapse(self.average.model.state_dict())
+        return load_state({key: value.float().cpu() for key, value in state.items()}, self.model.architecture)
 
     def run(
         self,
@@ -276,6 +295,27 @@ class Trainer:
             file.write(json.dumps({"phase": self.settings.phase, **line}) + "\n")
         if report is not None:
             report(line)
+
+
+def overparametrise(model: Elir) -> Elir:
+    """The same map with each 3x3 convolution of the coarse estimator and the velocity field as a pair.
+
+    The first outputs of the wider convolution are the old one's, and the 1x1 convolution picks just these.
+    """
+    result = Elir(model.architecture, overparametrised=True)
+    state, old = result.state_dict(), model.state_dict()
+    with torch.no_grad():
+        for key, value in state.items():
+            if key in old and value.shape == old[key].shape:
+                value.copy_(old[key])
+            elif key in old:
+                value[: len(old[key])] = old[key]
+            elif key.endswith("weight"):  # of the 1x1 convolution
+                value.copy_(torch.eye(*value.shape[:2])[:, :, None, None])
+            else:
+                value.zero_()
+    result.load_state_dict(state)
+    return result
 
 
 def start_model(recipe: Recipe, weights: Path | None, seed: int, crops: Crops | None = None) -> Elir:

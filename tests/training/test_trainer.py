@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +15,35 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import elir_trt  # noqa: E402
+from elir_trt.build.builder import build  # noqa: E402
 from elir_trt.errors import CheckpointError, RecipeError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
 from elir_trt.recipe import Recipe, parse_recipe  # noqa: E402
 from elir_trt.training.command import train  # noqa: E402
 from elir_trt.training.data import Crops, dead_leaves  # noqa: E402
 from elir_trt.training.degrade import TASKS, degradation  # noqa: E402
-from elir_trt.training.trainer import Settings, Trainer, start_model  # noqa: E402
+from elir_trt.training.start import principal_components, start_as_identity  # noqa: E402
+from elir_trt.training.trainer import (  # noqa: E402
+    Settings,
+    Trainer,
+    overparametrise,
+    start_model,
+    to_tensor,
+)
 from elir_trt.training.weights import write_weights  # noqa: E402
 
 PHASES = (
+    Settings("joint", batch=4, crop=32, warm_up=5, autocast=False),
+    Settings("flow", batch=4, crop=32, warm_up=5, straight=0.5, autocast=False, teacher="coarse"),
+)
+PUBLISHED = (
     Settings("autoencoder", batch=4, crop=32, warm_up=5, autocast=False),
-    Settings("flow", batch=4, crop=32, warm_up=5, straight=0.5, autocast=False),
+    Settings("flow", batch=4, crop=32, warm_up=5, autocast=False, overparametrised=True),
 )
 
 
-@pytest.fixture
-def recipe() -> Recipe:
+def small_recipe() -> Recipe:
     return parse_recipe(
         {
             "task": "camera",
@@ -45,6 +63,11 @@ def recipe() -> Recipe:
     )
 
 
+@pytest.fixture
+def recipe() -> Recipe:
+    return small_recipe()
+
+
 def _trainer(recipe: Recipe, out: Path, settings: Settings) -> Trainer:
     leaves = [dead_leaves(64, np.random.default_rng(0))]
     return Trainer(
@@ -58,7 +81,7 @@ def test_loss_falls(recipe: Recipe, tmp_path: Path) -> None:
     assert last < 0.8 * first
 
 
-@pytest.mark.parametrize("settings", PHASES, ids=lambda s: s.phase)
+@pytest.mark.parametrize("settings", [*PHASES, *PUBLISHED], ids=lambda s: f"{s.phase}-{s.teacher}")
 def test_resumes_with_the_same_losses(recipe: Recipe, tmp_path: Path, settings: Settings) -> None:
     whole = _trainer(recipe, tmp_path / "whole", settings).run(iterations=12)
     first = _trainer(recipe, tmp_path / "parts", settings).run(iterations=12, stop_at=5)
@@ -72,9 +95,7 @@ def test_resumes_with_the_same_losses(recipe: Recipe, tmp_path: Path, settings: 
 def test_other_settings_do_not_resume(recipe: Recipe, tmp_path: Path) -> None:
     _trainer(recipe, tmp_path, PHASES[0]).run(iterations=1)
     with pytest.raises(CheckpointError, match="crop"):
-        _trainer(
-            recipe, tmp_path, Settings("autoencoder", batch=4, crop=64, warm_up=5, autocast=False)
-        ).resume()
+        _trainer(recipe, tmp_path, Settings("joint", batch=4, crop=64, warm_up=5, autocast=False)).resume()
 
 
 def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) -> None:
@@ -102,3 +123,95 @@ def test_degradations_keep_shape_and_depend_on_the_generator_alone(task: str) ->
 def test_unknown_task_is_refused() -> None:
     with pytest.raises(RecipeError, match="denoising"):
         degradation("nothing")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_trainer import PHASES, _trainer, small_recipe
+_trainer(small_recipe(), Path(sys.argv[2]), PHASES[0]).run(iterations=400, every_s=0.0)
+"""
+
+
+def _losses(out: Path) -> list[tuple[int, float]]:
+    """Of every step, as written while training; a line that the kill cut off is left out."""
+    lines = (out / "losses.jsonl").read_text().splitlines(keepends=True)
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [(entry["step"], entry["loss"]) for entry in entries]
+
+
+def test_a_killed_training_goes_on_with_the_same_losses(recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(out)], env=environment
+    )
+    until = time.monotonic() + 120
+    while not (out / "state.pt").is_file() or len(_losses(out)) < 3:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        again = _trainer(recipe, out, PHASES[0])
+        assert again.resume() and again.step >= 2
+        stop = again.step + 3
+        again.run(iterations=400, stop_at=stop, every_s=0.0)
+        whole = _trainer(recipe, tmp_path / "whole", PHASES[0])
+        whole.run(iterations=400, stop_at=stop, every_s=0.0)
+    finally:
+        torch.set_num_threads(before)
+    expected = dict(_losses(tmp_path / "whole"))
+    assert len(expected) == stop
+    assert all(expected[step] == loss for step, loss in _losses(out) if step <= stop)
+
+
+@pytest.mark.parametrize("phases", [PHASES, PUBLISHED], ids=["fast", "published"])
+def test_a_trained_checkpoint_builds_and_runs(
+    recipe: Recipe, tmp_path: Path, phases: tuple[Settings, ...]
+) -> None:
+    checkpoint = train(recipe, None, tmp_path / "t", iterations=8, procedural=2, device="cpu", phases=phases)
+    folder = tmp_path / "bundle"
+    build(recipe, checkpoint, output=folder, backends=["openvino"], precision="fp32")
+    model = load_model(checkpoint, recipe.architecture)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with elir_trt.open(folder) as restorer, restorer.stream(steps=0) as stream:
+        stream.submit(image)
+        restored = stream.result().frame
+    with torch.inference_mode():
+        expected = model.restore(to_tensor(image[None], torch.device("cpu")), steps=0, sigma=0.0)[0]
+    assert np.abs(restored / 255.0 - expected.permute(1, 2, 0).numpy()).max() < 1.01 / 255.0
+
+
+def test_a_fresh_model_starts_as_the_identity(recipe: Recipe) -> None:
+    leaves = np.stack([dead_leaves(64, np.random.default_rng(i)) for i in range(4)])
+    model = start_model(recipe, None, 0)
+    start_as_identity(model, leaves)
+    x = to_tensor(leaves, torch.device("cpu"))
+    mean, components, deviations = principal_components(leaves, 2)
+    assert torch.allclose(components @ components.T, torch.eye(12), atol=1e-4)
+    assert bool((deviations[:-1] >= deviations[1:]).all()) and mean.shape == (12,)
+    with torch.inference_mode():
+        error = float(((model.restore(x, steps=0, sigma=0.0) - x) ** 2).mean())
+    # 8 of 12 components are kept; the decoder's tanh bends a little more.
+    assert error < 2.0 * float((deviations[8:] ** 2).sum()) / 12 + 1e-4
+
+
+def test_the_identity_needs_room(recipe: Recipe) -> None:
+    narrow = recipe.architecture.model_copy(update={"latent_channels": 16})
+    model = start_model(recipe.model_copy(update={"architecture": narrow}), None, 0)
+    with pytest.raises(ValueError, match="twice as wide"):
+        start_as_identity(model, np.zeros((1, 64, 64, 3), np.uint8))
+
+
+def test_overparametrising_changes_nothing_but_the_layout(recipe: Recipe) -> None:
+    model = start_model(recipe, None, 0)
+    wide = overparametrise(model)
+    z, t = torch.randn(1, 8, 16, 16), torch.tensor([0.3])
+    assert len(wide.state_dict()) > len(model.state_dict())
+    with torch.inference_mode():
+        assert torch.allclose(wide.mmse(z), model.mmse(z), atol=1e-5)
+        assert torch.allclose(wide.fmir(z, t), model.fmir(z, t), atol=1e-5)
