@@ -46,7 +46,7 @@ def _dct(size: int) -> Pixels:
     k, n = np.arange(size)[:, None], np.arange(size)[None, :]
     matrix = np.sqrt(2.0 / size) * np.cos(np.pi * (2 * n + 1) * k / (2 * size))
     matrix[0] /= np.sqrt(2.0)
-    return matrix.astype(np.float32)
+    return np.asarray(matrix, dtype=np.float32)
 
 
 def _quantize_blocks(plane: Pixels, size: int, step: float) -> Pixels:

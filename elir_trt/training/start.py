@@ -9,6 +9,8 @@ at zero; the decoder's last convolution is the projection's transpose.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -60,11 +62,11 @@ def start_as_identity(model: Elir, crops: npt.NDArray[np.uint8]) -> None:
     mean, components, deviations = principal_components(crops, model.architecture.autoencoder.unshuffle)
     basis = components[:channels]
     scale = LATENT_DEVIATION / deviations[0]
-    stem, last = model.enc.layers[0], model.enc.layers[-1]
-    first, head = model.dec.layers[0], model.dec.layers[-1]
-    for layer in (stem, last, first, head):
-        assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-        layer.bias.zero_()
+    stem, last = _convolution(model.enc.layers[0]), _convolution(model.enc.layers[-1])
+    first, head = _convolution(model.dec.layers[0]), _convolution(model.dec.layers[-1])
+    stem_bias, head_bias = _zero_bias(stem), _zero_bias(head)
+    _zero_bias(last)
+    _zero_bias(first)
     both = slice(0, channels), slice(channels, 2 * channels)
     # With branches at zero, each residual-in-residual block multiplies by 1 + 0.2, and the coarse estimator adds
     # its input once more.
@@ -76,17 +78,26 @@ def start_as_identity(model: Elir, crops: npt.NDArray[np.uint8]) -> None:
     head.weight.zero_()
     for sign, rows in zip((1.0, -1.0), both, strict=True):
         stem.weight[rows, :, 1, 1] += sign * scale * basis
-        stem.bias[rows] -= sign * scale * (basis @ mean)
+        stem_bias[rows] -= sign * scale * (basis @ mean)
         last.weight[:, rows, 1, 1] += sign * eye
         first.weight[rows, :, 1, 1] += sign * torch.eye(channels)
         head.weight[:, rows, 1, 1] += sign * basis.T / scale
-    head.bias += mean
+    head_bias += mean
     for module in model.modules():
         if isinstance(module, Block):
-            branch = module.conv[-1]
-            assert isinstance(branch, nn.Conv2d) and branch.bias is not None
+            branch = _convolution(module.conv[-1])
             branch.weight.zero_()
-            branch.bias.zero_()
+            _zero_bias(branch)
         elif isinstance(module, DenseBlock):
-            for parameter in module.conv5.parameters():
+            for parameter in cast(nn.Module, module.conv5).parameters():
                 parameter.zero_()
+
+
+def _convolution(layer: nn.Module) -> nn.Conv2d:
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def _zero_bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias.zero_()

@@ -137,7 +137,7 @@ class Trainer:
             trained.append(model.mmse)
         if settings.phase == "flow":
             trained = [model.fmir] if settings.freeze_coarse else [model.enc, model.mmse, model.fmir]
-            clean = [copy.deepcopy(model.enc)]
+            clean: list[nn.Module] = [copy.deepcopy(model.enc)]
             if settings.teacher == "coarse":
                 clean.append(copy.deepcopy(model.mmse))
             self.teacher = Teacher(nn.Sequential(*clean), copy.deepcopy(model.dec))
