@@ -145,12 +145,13 @@ py::dict percentiles(std::vector<float> values) {
 // Owns the native stream for Python: keeps the GIL out of joins, and the stream in `alive`.
 class PyStream {
  public:
-  PyStream(elir::Geometry geometry, elir::PipelineOptions options, std::size_t depth, elir::Drop drop)
+  PyStream(std::unique_ptr<elir::Device> device, elir::Geometry geometry, elir::PipelineOptions options,
+           std::size_t depth, elir::Drop drop)
       : steps_(options.steps),
-        stream_(
-            std::make_unique<Stream>(std::make_unique<elir::Pipeline>(
-                                         elir::make_host_device(), std::move(geometry), std::move(options)),
-                                     depth, drop)) {
+        host_(std::string(device->name()) == "cpu"),
+        stream_(std::make_unique<Stream>(
+            std::make_unique<elir::Pipeline>(std::move(device), std::move(geometry), std::move(options)),
+            depth, drop)) {
     alive().insert(stream_.get());
   }
   PyStream(const PyStream&) = delete;
@@ -166,16 +167,33 @@ class PyStream {
   const elir::Geometry& geometry() { return stream_->pipeline().geometry(); }
 
   py::array buffer(const std::string& name) {
+    if (!host_)
+      throw std::logic_error("buffer: these tensors are on the GPU: use address, shape and element");
     const elir::Pipeline::Buffer& buffer = stream_->pipeline().buffer(name);
     // The array keeps the memory alive, not the stream: engines hold arrays, and the stream holds engines.
     auto* owner = new elir::Memory(buffer.memory);
     const py::capsule keep(owner, [](void* p) { delete static_cast<elir::Memory*>(p); });
-    return py::array_t<float>(buffer.shape, buffer.memory.get(), keep);
+    return py::array_t<float>(buffer.shape, static_cast<const float*>(buffer.memory.get()), keep);
   }
 
   std::uintptr_t address(const std::string& name) {
     return reinterpret_cast<std::uintptr_t>(stream_->pipeline().buffer(name).memory.get());
   }
+
+  std::vector<std::size_t> shape(const std::string& name) { return stream_->pipeline().buffer(name).shape; }
+
+  std::string element(const std::string& name) {
+    switch (stream_->pipeline().buffer(name).element) {
+      case elir::Element::float16:
+        return "float16";
+      case elir::Element::bfloat16:
+        return "bfloat16";
+      default:
+        return "float32";
+    }
+  }
+
+  std::string way() { return stream_->pipeline().way(); }
 
   void set_part(const std::string& part, py::object callable) {
     require_not_started("set_part");
@@ -265,6 +283,7 @@ class PyStream {
   }
 
   int steps_;
+  bool host_;
   std::unique_ptr<Stream> stream_;
 };
 
@@ -274,13 +293,24 @@ std::unique_ptr<PyStream> make_stream(
     const std::vector<std::pair<int, int>>& tiles, int downscale, int latent_channels, float sigma, int steps,
     const py::array_t<float, py::array::c_style | py::array::forcecast>& table, std::uint64_t seed,
     const std::string& noise, std::size_t depth, const std::string& drop, const std::string& order,
-    const std::string& element) {
+    const std::string& element, const std::string& device, int ordinal, bool record) {
   elir::Geometry geometry{frame_height,  frame_width,  engine_height, engine_width,
                           scaled_height, scaled_width, scale_y,       scale_x,
                           false,         {},           downscale,     latent_channels};
   geometry.nearest = choose<bool>("interpolation", interpolation, {{"bicubic", false}, {"nearest", true}});
   for (const auto& [y, x] : tiles) geometry.tiles.push_back({y, x});
-  choose<int>("element", element, {{"float32", 0}});
+  elir::CudaOptions cuda;
+  cuda.element = choose<elir::Element>("element", element,
+                                       {{"float32", elir::Element::float32},
+                                        {"float16", elir::Element::float16},
+                                        {"bfloat16", elir::Element::bfloat16}});
+  cuda.ordinal = ordinal;
+  cuda.record = record;
+  cuda.slots = depth;
+  const bool on_host = choose<bool>("device", device, {{"cpu", true}, {"cuda", false}});
+  if (on_host && cuda.element != elir::Element::float32) {
+    throw std::invalid_argument("element is '" + element + "'; the device cpu allows: float32");
+  }
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
@@ -297,7 +327,8 @@ std::unique_ptr<PyStream> make_stream(
   const elir::Drop policy = choose<elir::Drop>(
       "drop", drop,
       {{"block", elir::Drop::block}, {"oldest", elir::Drop::oldest}, {"newest", elir::Drop::newest}});
-  return std::make_unique<PyStream>(std::move(geometry), std::move(options), depth, policy);
+  return std::make_unique<PyStream>(on_host ? elir::make_host_device() : elir::make_cuda_device(cuda),
+                                    std::move(geometry), std::move(options), depth, policy);
 }
 
 }  // namespace
@@ -341,9 +372,13 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init(&make_stream), py::kw_only(), "frame_height"_a, "frame_width"_a, "engine_height"_a,
            "engine_width"_a, "scaled_height"_a, "scaled_width"_a, "scale_y"_a, "scale_x"_a, "interpolation"_a,
            "tiles"_a, "downscale"_a, "latent_channels"_a, "sigma"_a, "steps"_a, "table"_a, "seed"_a = 0,
-           "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "order"_a = "rgb", "element"_a = "float32")
+           "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "order"_a = "rgb", "element"_a = "float32",
+           "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true)
       .def("buffer", &PyStream::buffer, "name"_a)
       .def("address", &PyStream::address, "name"_a)
+      .def("shape", &PyStream::shape, "name"_a)
+      .def("element", &PyStream::element, "name"_a)
+      .def_property_readonly("way", &PyStream::way)
       .def("set_part", &PyStream::set_part, "part"_a, "callable"_a)
       .def("set_noise", &PyStream::set_noise, "field"_a)
       .def("start", &PyStream::start)
@@ -353,7 +388,12 @@ PYBIND11_MODULE(_core, module) {
       .def("abort", &PyStream::abort)
       .def("stats", &PyStream::stats);
 
-  module.def("devices", [] { return std::vector<std::string>{"cpu"}; });
+  module.def("devices", [] {
+    std::vector<std::string> devices{"cpu"};
+    if (elir::cuda_problem().empty()) devices.push_back("cuda");
+    return devices;
+  });
+  module.def("cuda_problem", &elir::cuda_problem);
   module.def(
       "philox",
       [](const std::array<std::uint32_t, 4>& counter, const std::array<std::uint32_t, 2>& key) {

@@ -53,14 +53,21 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   add_buffer("velocity", latent);
   add_buffer("decoded", image);
   image_ = data("image");
-  encoded_ = data("encoded");
   coarse_ = data("coarse");
   latent_ = data("latent");
   condition_ = data("condition");
   velocity_ = data("velocity");
   decoded_ = data("decoded");
   if (options_.steps == 0 || options_.sigma == 0.0F) options_.noise = Noise::off;
-  if (options_.noise != Noise::off) field_ = device_->allocate(field_size());
+  // The latent that steps add to is float32; engines of another type read a copy of it.
+  state_ = device_->element() == Element::float32
+               ? buffer("latent").memory
+               : device_->allocate(geometry_.latent_size() * sizeof(float));
+  table_ = device_->allocate(options_.table.size() * element_size(device_->element()));
+  if (!options_.table.empty()) {
+    device_->write(options_.table.data(), options_.table.size(), device_->element(), table_.get());
+  }
+  if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
   device_->prepare(geometry_, options_.order);
 }
 
@@ -72,7 +79,8 @@ std::size_t Pipeline::field_size() const {
 void Pipeline::add_buffer(const char* name, std::vector<std::size_t> shape) {
   std::size_t count = 1;
   for (const std::size_t side : shape) count *= side;
-  buffers_.push_back({name, std::move(shape), device_->allocate(count)});
+  buffers_.push_back({name, std::move(shape), device_->element(),
+                      device_->allocate(count * element_size(device_->element()))});
 }
 
 const Pipeline::Buffer& Pipeline::buffer(const std::string& name) const {
@@ -106,7 +114,7 @@ void Pipeline::set_noise(const float* field, std::size_t count) {
     throw std::invalid_argument("noise has " + std::to_string(count) + " numbers; expected " +
                                 std::to_string(field_size()));
   }
-  device_->copy(field, field_.get(), count);
+  device_->write(field, count, Element::float32, field_.get());
   own_field_ = true;
 }
 
@@ -114,7 +122,9 @@ void Pipeline::start() {
   if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (options_.steps > 0 && !parts_.velocity)) {
     throw std::logic_error("start: a part is missing; set encoder, coarse, velocity and decoder first");
   }
-  if (options_.noise == Noise::fixed && !own_field_) device_->draw_noise(options_.seed, 0, field_.get());
+  if (options_.noise == Noise::fixed && !own_field_) {
+    device_->draw_noise(options_.seed, 0, static_cast<float*>(field_.get()));
+  }
 }
 
 template <typename Work>
@@ -128,36 +138,50 @@ void Pipeline::timed(Stage stage, StageTimes& times, Work&& work) {
   times[static_cast<std::size_t>(stage)] += milliseconds(began);
 }
 
-void Pipeline::run(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
+void Pipeline::run(std::size_t slot, const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
                    StageTimes& times) {
   times.fill(0.0F);
   const Clock::time_point began = Clock::now();
+  bool finite = false;
+  try {
+    finite = device_->run(slot, index, [&] { stages(frame, index, restored, times); });
+  } catch (const StageError&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw StageError(Stage::total, error.what());
+  }
+  times[static_cast<std::size_t>(Stage::total)] = milliseconds(began);
+  if (!finite) throw StageError(Stage::decoder, "the output holds NaN or infinity");
+}
+
+void Pipeline::stages(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
+                      StageTimes& times) {
   const std::uintptr_t stream = device_->stream_handle();
-  const std::size_t width = options_.condition_width;
+  const std::size_t row = options_.condition_width * element_size(device_->element());
+  const auto* table = static_cast<const std::uint8_t*>(table_.get());
+  auto* field = static_cast<float*>(field_.get());
+  auto* state = static_cast<float*>(state_.get());
   const float step = options_.steps > 0 ? 1.0F / static_cast<float>(options_.steps) : 0.0F;
-  bool finite = true;
   if (options_.noise == Noise::per_frame) {
     timed(Stage::start, times,
-          [&] { device_->draw_noise(options_.seed, static_cast<std::uint32_t>(index) + 1U, field_.get()); });
+          [&] { device_->draw_noise(options_.seed, static_cast<std::uint32_t>(index) + 1U, field); });
   }
   for (std::size_t tile = 0; tile < geometry_.tiles.size(); ++tile) {
     timed(Stage::load, times, [&] { device_->load_frame(frame, tile, image_); });
     timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
     timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
     timed(Stage::start, times,
-          [&] { device_->start_latent(coarse_, field_.get(), options_.sigma, tile, latent_); });
+          [&] { device_->start_latent(coarse_, field, options_.sigma, tile, state, latent_); });
     for (int k = 0; k < options_.steps; ++k) {
       timed(Stage::velocity, times, [&] {
-        device_->copy(options_.table.data() + std::size_t(k) * width, condition_, width);
+        device_->copy(table + std::size_t(k) * row, condition_, row);
         parts_.velocity(stream);
       });
-      timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, latent_); });
+      timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, state, latent_); });
     }
     timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
-    timed(Stage::store, times, [&] { finite = device_->store_frame(decoded_, tile, restored); });
-    if (!finite) throw StageError(Stage::decoder, "the output holds NaN or infinity");
+    timed(Stage::store, times, [&] { device_->store_frame(decoded_, tile, restored); });
   }
-  times[static_cast<std::size_t>(Stage::total)] = milliseconds(began);
 }
 
 }  // namespace elir

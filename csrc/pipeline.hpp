@@ -58,6 +58,7 @@ class Pipeline {
   struct Buffer {
     std::string name;
     std::vector<std::size_t> shape;
+    Element element;
     Memory memory;
   };
   const Buffer& buffer(const std::string& name) const;
@@ -71,8 +72,14 @@ class Pipeline {
   // Throws std::logic_error if a part is missing; draws the fixed noise.
   void start();
 
-  // Restore a packed frame. Throws StageError; allocates nothing.
-  void run(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored, StageTimes& times);
+  // Memory for the frames of a slot.
+  FrameMemory allocate_frame(std::size_t bytes) { return device_->allocate_frame(bytes); }
+
+  std::string way() const { return device_->way(); }
+
+  // Restore a packed frame. `frame` and `restored` are the slot's, the same each time. Throws StageError.
+  void run(std::size_t slot, const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
+           StageTimes& times);
 
  private:
   struct Parts {
@@ -80,7 +87,8 @@ class Pipeline {
   };
 
   void add_buffer(const char* name, std::vector<std::size_t> shape);
-  float* data(const char* name) { return buffer(name).memory.get(); }
+  void* data(const char* name) { return buffer(name).memory.get(); }
+  void stages(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored, StageTimes& times);
   std::size_t field_size() const;
 
   template <typename Work>
@@ -91,9 +99,9 @@ class Pipeline {
   PipelineOptions options_;
   std::vector<Buffer> buffers_;
   Parts parts_;
-  Memory field_;
+  Memory field_, table_, state_;
   bool own_field_ = false;
-  float *image_, *encoded_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;
+  void *image_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;
 };
 
 }  // namespace elir

@@ -24,8 +24,8 @@ Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop)
   }
   slots_.resize(depth);
   for (std::size_t i = 0; i < depth; ++i) {
-    slots_[i].frame.resize(pipeline_->geometry().frame_bytes());
-    slots_[i].restored.resize(pipeline_->geometry().scaled_bytes());
+    slots_[i].frame = pipeline_->allocate_frame(pipeline_->geometry().frame_bytes());
+    slots_[i].restored = pipeline_->allocate_frame(pipeline_->geometry().scaled_bytes());
     // Room for an error's text, so that a failing frame does not allocate either in most cases.
     slots_[i].outcome.message.reserve(256);
     free_.push(i);
@@ -94,7 +94,7 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   lock.unlock();
   Slot& slot = slots_[at];
   slot.submitted = Clock::now();
-  write(slot.frame.data());
+  write(slot.frame.get());
   slot.outcome.index = index;
   slot.outcome.timestamp = timestamp;
   slot.outcome.failed = false;
@@ -119,7 +119,7 @@ Outcome Stream::result(const std::function<void(const std::uint8_t*)>& read, Dea
   Outcome outcome = slot.outcome;
   std::exception_ptr error;
   try {
-    read(outcome.failed ? nullptr : slot.restored.data());
+    read(outcome.failed ? nullptr : slot.restored.get());
   } catch (...) {
     error = std::current_exception();
   }
@@ -158,7 +158,7 @@ void Stream::work() {
     Slot& slot = slots_[at];
     Outcome& outcome = slot.outcome;
     try {
-      pipeline_->run(slot.frame.data(), outcome.index, slot.restored.data(), outcome.stages);
+      pipeline_->run(at, slot.frame.get(), outcome.index, slot.restored.get(), outcome.stages);
     } catch (const StageError& error) {
       outcome.failed = true;
       outcome.stage = error.stage();

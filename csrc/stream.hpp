@@ -86,7 +86,7 @@ class Stream {
 
  private:
   struct Slot {
-    std::vector<std::uint8_t> frame, restored;
+    FrameMemory frame, restored;
     Outcome outcome;
     Clock::time_point submitted;
   };

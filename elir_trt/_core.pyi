@@ -57,12 +57,29 @@ class Stream:
         drop: str = "block",
         order: str = "rgb",
         element: str = "float32",
+        device: str = "cpu",
+        ordinal: int = 0,
+        record: bool = True,
     ) -> None:
-        """Allocate everything. ValueError names an argument that is wrong, what was found and what is allowed."""
+        """Allocate everything. ValueError names an argument that is wrong, what was found and what is allowed.
+
+        Args:
+            element: type of the parts' tensors; the device "cpu" has "float32" alone.
+            device: "cpu" or "cuda"; RuntimeError says why there is no such device.
+            ordinal: number of the CUDA device.
+            record: record each slot's frame as a CUDA graph and replay it.
+        """
     def buffer(self, name: str) -> npt.NDArray[np.float32]:
         """A view of a part's tensor; it stays valid when the stream is gone."""
     def address(self, name: str) -> int:
         """Where that tensor lies."""
+    def shape(self, name: str) -> list[int]:
+        """That tensor's shape."""
+    def element(self, name: str) -> str:
+        """Type of that tensor's numbers."""
+    @property
+    def way(self) -> str:
+        """How frames are run: "called", "recorded", or "called: " and why they could not be recorded."""
     def set_part(self, part: str, callable: Callable[[int], None]) -> None:
         """Set what runs a part; it is called with the device's stream handle."""
     def set_noise(self, field: npt.NDArray[np.float32]) -> None:
@@ -79,7 +96,10 @@ class Stream:
     def stats(self) -> dict[str, Any]: ...
 
 def devices() -> list[str]:
-    """Devices that were compiled in."""
+    """Devices that are usable here."""
+
+def cuda_problem() -> str:
+    """Why there is no usable CUDA device; empty if there is one."""
 
 def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
     """One block of Philox4x32-10."""

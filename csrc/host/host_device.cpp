@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "../device.hpp"
@@ -28,14 +29,22 @@ class HostDevice final : public Device {
 
   std::uintptr_t stream_handle() const override { return 0; }
 
-  Memory allocate(std::size_t count) override {
-    const std::size_t bytes =
-        (std::max<std::size_t>(count, 1) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
-    void* memory = std::aligned_alloc(kAlignment, bytes);
-    if (memory == nullptr) throw std::bad_alloc();
-    std::memset(memory, 0, bytes);
-    return Memory(static_cast<float*>(memory), [](float* p) { std::free(p); });
+  Element element() const override { return Element::float32; }
+
+  Memory allocate(std::size_t bytes) override {
+    return Memory(zeroed(bytes), [](void* p) { std::free(p); });
   }
+
+  FrameMemory allocate_frame(std::size_t bytes) override {
+    return FrameMemory(static_cast<std::uint8_t*>(zeroed(bytes)), [](std::uint8_t* p) { std::free(p); });
+  }
+
+  void write(const float* from, std::size_t count, Element element, void* to) override {
+    if (element != Element::float32) throw std::invalid_argument("the host device has float32 alone");
+    std::memcpy(to, from, count * sizeof(float));
+  }
+
+  void copy(const void* from, void* to, std::size_t bytes) override { std::memcpy(to, from, bytes); }
 
   void prepare(const Geometry& geometry, Order order) override {
     geometry_ = geometry;
@@ -64,7 +73,8 @@ class HostDevice final : public Device {
     }
   }
 
-  void load_frame(const std::uint8_t* frame, std::size_t tile, float* image) override {
+  void load_frame(const std::uint8_t* frame, std::size_t tile, void* to) override {
+    auto* image = static_cast<float*>(to);
     const TileTables& table = tables_[tile];
     const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.frame_width) * 3;
     const int width = geometry_.engine_width;
@@ -101,37 +111,26 @@ class HostDevice final : public Device {
     }
   }
 
-  void start_latent(const float* coarse, const float* field, float sigma, std::size_t tile,
-                    float* latent) override {
+  void start_latent(const void* from, const float* field, float sigma, std::size_t tile, float* state,
+                    void* latent) override {
+    const auto* coarse = static_cast<const float*>(from);
     if (field == nullptr || sigma == 0.0F) {
-      copy(coarse, latent, geometry_.latent_size());
-      return;
+      std::memcpy(state, coarse, geometry_.latent_size() * sizeof(float));
+    } else {
+      add_noise(coarse, field, sigma, tile, state);
     }
-    const int height = geometry_.latent_height();
-    const int width = geometry_.latent_width();
-    const std::ptrdiff_t field_width = geometry_.field_width();
-    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.field_height()) * field_width;
-    const int top = geometry_.tiles[tile].y / geometry_.downscale;
-    const int left = geometry_.tiles[tile].x / geometry_.downscale;
-    for (int channel = 0; channel < geometry_.latent_channels; ++channel) {
-      for (int y = 0; y < height; ++y) {
-        const float* noise = field + channel * plane + (top + y) * field_width + left;
-        const std::ptrdiff_t at = (std::ptrdiff_t(channel) * height + y) * width;
-        for (int x = 0; x < width; ++x) latent[at + x] = coarse[at + x] + sigma * noise[x];
-      }
-    }
+    if (latent != state) std::memcpy(latent, state, geometry_.latent_size() * sizeof(float));
   }
 
-  void copy(const float* from, float* to, std::size_t count) override {
-    std::memcpy(to, from, count * sizeof(float));
-  }
-
-  void euler_step(const float* velocity, float step, float* latent) override {
+  void euler_step(const void* from, float step, float* state, void* latent) override {
+    const auto* velocity = static_cast<const float*>(from);
     const std::size_t count = geometry_.latent_size();
-    for (std::size_t i = 0; i < count; ++i) latent[i] = elir::euler_step(latent[i], velocity[i], step);
+    for (std::size_t i = 0; i < count; ++i) state[i] = elir::euler_step(state[i], velocity[i], step);
+    if (latent != state) std::memcpy(latent, state, count * sizeof(float));
   }
 
-  bool store_frame(const float* decoded, std::size_t tile, std::uint8_t* frame) override {
+  void store_frame(const void* from, std::size_t tile, std::uint8_t* frame) override {
+    const auto* decoded = static_cast<const float*>(from);
     const TileTables& table = tables_[tile];
     const int width = geometry_.engine_width;
     const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
@@ -162,11 +161,46 @@ class HostDevice final : public Device {
         }
       }
     }
-    if (!single && (tile + 1 == geometry_.tiles.size() || !finite)) finish_tiles(frame);
-    return finite;
+    finite_ = finite_ && finite;
+    if (!single && tile + 1 == geometry_.tiles.size()) finish_tiles(frame);
+  }
+
+  bool run(std::size_t, std::uint64_t, const std::function<void()>& stages) override {
+    finite_ = true;
+    try {
+      stages();
+    } catch (...) {
+      std::fill(sum_.begin(), sum_.end(), 0.0F);
+      throw;
+    }
+    return finite_;
   }
 
  private:
+  static void* zeroed(std::size_t bytes) {
+    const std::size_t size = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+    void* memory = std::aligned_alloc(kAlignment, size);
+    if (memory == nullptr) throw std::bad_alloc();
+    std::memset(memory, 0, size);
+    return memory;
+  }
+
+  void add_noise(const float* coarse, const float* field, float sigma, std::size_t tile, float* state) const {
+    const int height = geometry_.latent_height();
+    const int width = geometry_.latent_width();
+    const std::ptrdiff_t field_width = geometry_.field_width();
+    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.field_height()) * field_width;
+    const int top = geometry_.tiles[tile].y / geometry_.downscale;
+    const int left = geometry_.tiles[tile].x / geometry_.downscale;
+    for (int channel = 0; channel < geometry_.latent_channels; ++channel) {
+      for (int y = 0; y < height; ++y) {
+        const float* noise = field + channel * plane + (top + y) * field_width + left;
+        const std::ptrdiff_t at = (std::ptrdiff_t(channel) * height + y) * width;
+        for (int x = 0; x < width; ++x) state[at + x] = coarse[at + x] + sigma * noise[x];
+      }
+    }
+  }
+
   void copy_row(const std::uint8_t* source, const int* columns, float* out, std::ptrdiff_t plane) const {
     for (int x = 0; x < geometry_.engine_width; ++x) {
       const std::uint8_t* pixel = source + std::ptrdiff_t(columns[x]) * 3;
@@ -218,6 +252,7 @@ class HostDevice final : public Device {
   std::vector<float> row_;
   std::vector<float> sum_;    // of overlapping tiles
   std::vector<float> share_;  // 1 / tiles over each pixel
+  bool finite_ = true;
 };
 
 }  // namespace

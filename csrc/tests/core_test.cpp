@@ -52,8 +52,8 @@ Case make_case(std::mt19937& random) {
 
 // Parts that pass frames through: the decoder gives back what the encoder was given.
 void set_parts(elir::Pipeline& pipeline, std::atomic<int>& fail) {
-  float* image = pipeline.buffer("image").memory.get();
-  float* decoded = pipeline.buffer("decoded").memory.get();
+  auto* image = static_cast<float*>(pipeline.buffer("image").memory.get());
+  auto* decoded = static_cast<float*>(pipeline.buffer("decoded").memory.get());
   const std::size_t count = pipeline.geometry().image_size();
   pipeline.set_part("encoder", [&fail](std::uintptr_t) {
     if (fail.exchange(0) == 1) throw std::runtime_error("broken on purpose");
