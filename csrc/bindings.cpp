@@ -193,6 +193,11 @@ class PyStream {
     }
   }
 
+  std::uintptr_t reserve(std::size_t bytes) {
+    require_not_started("reserve");
+    return reinterpret_cast<std::uintptr_t>(stream_->pipeline().reserve(bytes));
+  }
+
   std::string way() { return stream_->pipeline().way(); }
 
   void set_part(const std::string& part, py::object callable) {
@@ -378,6 +383,7 @@ PYBIND11_MODULE(_core, module) {
       .def("address", &PyStream::address, "name"_a)
       .def("shape", &PyStream::shape, "name"_a)
       .def("element", &PyStream::element, "name"_a)
+      .def("reserve", &PyStream::reserve, "bytes"_a)
       .def_property_readonly("way", &PyStream::way)
       .def("set_part", &PyStream::set_part, "part"_a, "callable"_a)
       .def("set_noise", &PyStream::set_noise, "field"_a)

@@ -92,6 +92,11 @@ const Pipeline::Buffer& Pipeline::buffer(const std::string& name) const {
   throw std::invalid_argument("buffer is '" + name + "'; allowed: " + names);
 }
 
+void* Pipeline::reserve(std::size_t bytes) {
+  reserved_.push_back(device_->allocate(bytes));
+  return reserved_.back().get();
+}
+
 void Pipeline::set_part(const std::string& part, Enqueue enqueue) {
   if (part == "encoder") {
     parts_.encoder = std::move(enqueue);

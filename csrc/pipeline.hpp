@@ -63,6 +63,9 @@ class Pipeline {
   };
   const Buffer& buffer(const std::string& name) const;
 
+  // Memory of the device that lives as long as the pipeline, for what engines need while they run.
+  void* reserve(std::size_t bytes);
+
   // Part is encoder, coarse, velocity or decoder.
   void set_part(const std::string& part, Enqueue enqueue);
 
@@ -99,6 +102,7 @@ class Pipeline {
   PipelineOptions options_;
   std::vector<Buffer> buffers_;
   Parts parts_;
+  std::vector<Memory> reserved_;
   Memory field_, table_, state_;
   bool own_field_ = false;
   void *image_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;

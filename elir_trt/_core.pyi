@@ -77,6 +77,8 @@ class Stream:
         """That tensor's shape."""
     def element(self, name: str) -> str:
         """Type of that tensor's numbers."""
+    def reserve(self, bytes: int) -> int:
+        """Address of memory of the device that lives as long as the stream."""
     @property
     def way(self) -> str:
         """How frames are run: "called", "recorded", or "called: " and why they could not be recorded."""

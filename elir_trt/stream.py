@@ -16,7 +16,7 @@ import numpy.typing as npt
 from elir_trt import _core
 from elir_trt.backends import Backend, open_backend
 from elir_trt.bundle import Bundle, find_bundle
-from elir_trt.errors import DeviceError, FrameError
+from elir_trt.errors import FrameError
 from elir_trt.geometry import Geometry, plan
 from elir_trt.recipe import Recipe
 
@@ -59,8 +59,8 @@ def open(
     Args:
         name_or_bundle: a bundle's folder, or a task: the newest bundle built for it, or the one that ships with
             the package ("camera").
-        device: "auto" or "cpu".
-        backend: "auto" or "openvino".
+        device: "auto", "cpu" or "cuda".
+        backend: "auto", "tensorrt", "tensorrt-rtx" or "openvino".
         order: channel order of frames, in and out: "rgb" or "bgr" (OpenCV's).
 
     Raises:
@@ -69,10 +69,8 @@ def open(
     """
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
-    if device not in ("auto", "cpu"):
-        raise DeviceError(f"device is {device!r}; this build has: auto, cpu")
     bundle = Bundle(find_bundle(name_or_bundle))
-    opened = open_backend(bundle, backend)
+    opened = open_backend(bundle, backend, device)
     bundle.release()
     return Restorer(bundle, opened, order=order)
 
@@ -235,7 +233,8 @@ class Stream:
                 steps=self.steps,
                 table=self._rows(),
                 order=restorer.order,
-                element="float32",
+                element=restorer.backend.element,
+                device=restorer.backend.device,
                 **self._options,
             )
             for part, enqueue in restorer.backend.bind(geometry.engine, core).items():

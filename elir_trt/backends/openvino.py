@@ -54,6 +54,8 @@ class OpenVinoBackend:
     """The CPU engines of a bundle."""
 
     name = "openvino"
+    device = "cpu"
+    element = "float32"
 
     def __init__(self, bundle: Bundle) -> None:
         """Read the engines; each file's digest was checked when the bundle opened its folder.

@@ -28,9 +28,19 @@ MODULES: Mapping[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tenso
 
 #: Names that not every supported version has: class (or "" for the module itself) and members.
 CHOSEN: Mapping[str, frozenset[str]] = {
-    "": frozenset({"ComputeCapability"}),
+    "": frozenset({"ComputeCapability", "CudaGraphStrategy"}),
     "IBuilderConfig": frozenset({"num_compute_capabilities", "set_compute_capability"}),
+    "ICudaEngine": frozenset({"create_runtime_config"}),
     "IExecutionContext": frozenset({"is_stream_capturable"}),
+    "IRuntimeCache": frozenset({"deserialize", "serialize"}),
+    "IRuntimeConfig": frozenset(
+        {
+            "create_runtime_cache",
+            "cuda_graph_strategy",
+            "set_execution_context_allocation_strategy",
+            "set_runtime_cache",
+        }
+    ),
 }
 
 _log = logging.getLogger(__name__)
@@ -111,9 +121,29 @@ class DataType(Protocol):
     HALF: object
 
 
+class ExecutionContextAllocationStrategy(Protocol):
+    USER_MANAGED: object
+
+
+class IRuntimeCache(Protocol):
+    """TensorRT-RTX: kernels that were compiled on this machine, kept for the next start."""
+
+    def deserialize(self, blob: bytes, /) -> bool: ...
+    def serialize(self) -> IHostMemory | None: ...
+
+
+class IRuntimeConfig(Protocol):
+    cuda_graph_strategy: object
+
+    def create_runtime_cache(self) -> IRuntimeCache: ...
+    def set_execution_context_allocation_strategy(self, strategy: object) -> None: ...
+    def set_runtime_cache(self, cache: IRuntimeCache) -> bool: ...
+
+
 class IExecutionContext(Protocol):
     def execute_async_v3(self, stream_handle: int) -> bool: ...
     def is_stream_capturable(self, stream: int) -> bool: ...
+    def set_device_memory(self, memory: int, size: int) -> None: ...
     def set_tensor_address(self, name: str, memory: int) -> bool: ...
 
 
@@ -122,7 +152,8 @@ class ICudaEngine(Protocol):
     num_io_tensors: int
     num_layers: int
 
-    def create_execution_context(self) -> IExecutionContext | None: ...
+    def create_execution_context(self, strategy_or_config: object, /) -> IExecutionContext | None: ...
+    def create_runtime_config(self) -> IRuntimeConfig: ...
     def get_tensor_dtype(self, name: str) -> object: ...
     def get_tensor_mode(self, name: str) -> object: ...
     def get_tensor_name(self, index: int) -> str: ...
@@ -147,6 +178,7 @@ class IProgressMonitor(Protocol):
 PROTOCOLS: tuple[type, ...] = (
     Builder,
     DataType,
+    ExecutionContextAllocationStrategy,
     IBuilderConfig,
     ICudaEngine,
     IExecutionContext,
@@ -154,6 +186,8 @@ PROTOCOLS: tuple[type, ...] = (
     ILogger,
     INetworkDefinition,
     IProgressMonitor,
+    IRuntimeCache,
+    IRuntimeConfig,
     ITimingCache,
     MemoryPoolType,
     NetworkDefinitionCreationFlag,
@@ -165,6 +199,7 @@ PROTOCOLS: tuple[type, ...] = (
 
 # Inside of Module the names of the protocols are those of its attributes.
 _DataType = DataType
+_ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
 _MemoryPoolType = MemoryPoolType
 _NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
 _TensorIOMode = TensorIOMode
@@ -179,7 +214,9 @@ class Module(Protocol):
     __version__: str
     Builder: _MakeBuilder
     ComputeCapability: Any
+    CudaGraphStrategy: Any
     DataType: _DataType
+    ExecutionContextAllocationStrategy: _ExecutionContextAllocationStrategy
     # Base classes; typed as Any because a class can only derive from something the type checker sees.
     ILogger: Any
     IProgressMonitor: Any
@@ -191,6 +228,7 @@ class Module(Protocol):
     # Only asked whether they have a member.
     IBuilderConfig: type
     IExecutionContext: type
+    IRuntimeConfig: type
 
 
 class Message(NamedTuple):
@@ -244,11 +282,13 @@ class Features:
         timing_cache: times of tactics can be kept between builds. TensorRT-RTX has the calls, but chooses
             its kernels where they run: there they are deprecated and do nothing.
         stream_capturable: a context says whether it can be recorded into a CUDA graph.
+        runtime_cache: compiles its kernels on the machine that runs, and can keep them (TensorRT-RTX).
     """
 
     compute_capabilities: bool
     timing_cache: bool
     stream_capturable: bool
+    runtime_cache: bool
 
 
 @dataclass(frozen=True)
@@ -334,6 +374,9 @@ def _describe(module: Module, flavour: Flavour) -> TensorRt:
         and all(hasattr(module.IBuilderConfig, name) for name in CHOSEN["IBuilderConfig"]),
         timing_cache=flavour == "tensorrt",
         stream_capturable=hasattr(module.IExecutionContext, "is_stream_capturable"),
+        runtime_cache=hasattr(module, "CudaGraphStrategy")
+        and hasattr(module, "IRuntimeConfig")
+        and all(hasattr(module.IRuntimeConfig, name) for name in CHOSEN["IRuntimeConfig"]),
     )
     return TensorRt(module, flavour, module.__version__, features, _make_logger(module, messages), messages)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from elir_trt.backends import tensorrt_api
+from elir_trt.backends import tensorrt, tensorrt_api
 from elir_trt.build import tensorrt_builder
 from elir_trt.build.tensorrt_builder import build_engine
 from elir_trt.errors import BackendError, BuildError, ElirWarning
@@ -43,7 +43,11 @@ def test_every_name_exists_or_is_chosen_by_a_feature_test(version: str) -> None:
     for protocol in (tensorrt_api.Module, *tensorrt_api.PROTOCOLS):
         listed = "" if protocol is tensorrt_api.Module else protocol.__name__
         chosen = tensorrt_api.CHOSEN.get(listed, frozenset())
-        assert members(protocol) - chosen - {"IBuilderConfig", "IExecutionContext"} <= names(version, listed)
+        assert members(protocol) - chosen - {
+            "IBuilderConfig",
+            "IExecutionContext",
+            "IRuntimeConfig",
+        } <= names(version, listed)
 
 
 def test_every_chosen_name_exists_somewhere_and_not_everywhere() -> None:
@@ -62,7 +66,7 @@ def test_no_name_is_used_beside_the_protocols() -> None:
         name for protocol in (tensorrt_api.Module, *tensorrt_api.PROTOCOLS) for name in members(protocol)
     }
     own = {"name", "logger"}  # Also attributes of paths and of TensorRt.
-    for module in (tensorrt_api, tensorrt_builder):
+    for module in (tensorrt_api, tensorrt_builder, tensorrt):
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert used & listed <= known | own

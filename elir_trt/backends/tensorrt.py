@@ -1,0 +1,161 @@
+"""TensorRT and TensorRT-RTX run the parts on an NVIDIA GPU.
+
+One context per part. The parts never run at once, so that they share one block of memory for their activations,
+which the core owns as it owns their inputs and outputs. The core calls a part's ``enqueue`` for the first frame and
+then while recording; replaying calls nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elir_trt.backends import tensorrt_api
+from elir_trt.backends.tensorrt_api import Flavour, ICudaEngine, IExecutionContext, IRuntimeCache, TensorRt
+from elir_trt.errors import BackendError
+from elir_trt.parts import PARTS, TENSORS, part_shapes
+
+if TYPE_CHECKING:
+    from elir_trt.backends import Buffers, Enqueue
+    from elir_trt.bundle import Bundle
+
+#: TensorRT's names of the core's element types.
+ELEMENTS: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_TYPES: Mapping[str, str] = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+#: File in the bundle's folder for what TensorRT-RTX compiled on this machine.
+RUNTIME_CACHE = "tensorrt-rtx/runtime.cache"
+
+
+class TensorRtBackend:
+    """The GPU engines of a bundle."""
+
+    device = "cuda"
+
+    def __init__(self, bundle: Bundle, flavour: Flavour) -> None:
+        """Load the engines; each file's digest was checked when the bundle opened its folder.
+
+        Raises:
+            BackendError: TensorRT is missing, or refuses an engine: of another version, another GPU, damaged.
+        """
+        self.bundle = bundle
+        self.name: str = flavour
+        self.precision: str = bundle.manifest.specification.precision or "fp16"
+        self.element = ELEMENTS[self.precision]
+        self._api = tensorrt_api.load(flavour)
+        self._engines: dict[str, ICudaEngine] = {}
+        self._cache: IRuntimeCache | None = None
+        with self._api.messages.collect() as said:
+            runtime = self._api.module.Runtime(self._api.logger)
+            for part in PARTS:
+                (content,) = bundle.read_engine(flavour, part)
+                engine = runtime.deserialize_cuda_engine(content)
+                if engine is None:
+                    raise BackendError(_refusal(bundle, self._api, part, "load", [m.text for m in said]))
+                self._engines[part] = engine
+        # The runtime must outlive its engines.
+        self._runtime = runtime
+        self._check_types()
+
+    def sizes(self) -> tuple[tuple[int, int], ...] | None:
+        """The one size that the engines were built for."""
+        return (self.bundle.manifest.specification.size,)
+
+    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
+        """Make the parts' contexts and bind them to the core's buffers."""
+        specification = self.bundle.manifest.specification
+        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width)
+        bound: dict[str, Enqueue] = {}
+        largest = max(engine.device_memory_size_v2 for engine in self._engines.values())
+        block = buffers.reserve(max(largest, 1))
+        for part, engine in self._engines.items():
+            inputs, output = TENSORS[part]
+            for name in (*inputs, output):
+                found = tuple(engine.get_tensor_shape(name))
+                if found != shapes[name]:
+                    raise BackendError(
+                        f"{self.bundle.path}: the {part} engine's {name} is {found}; frames of "
+                        f"{size[1]}x{size[0]} need {shapes[name]}"
+                    )
+            with self._api.messages.collect() as said:
+                context = self._context(engine)
+                if context is None:
+                    texts = [message.text for message in said]
+                    raise BackendError(_refusal(self.bundle, self._api, part, "start", texts))
+                context.set_device_memory(block, largest)
+                for name in (*inputs, output):
+                    if not context.set_tensor_address(name, buffers.address(name)):
+                        raise BackendError(f"{self.bundle.path}: the {part} engine does not take {name}")
+            bound[part] = _Enqueue(part, context, self._api)
+        return bound
+
+    def save_runtime_cache(self) -> None:
+        """Keep what TensorRT-RTX compiled in the bundle's folder, where that can be written."""
+        if self._cache is None:
+            return
+        content = self._cache.serialize()
+        if content is None or content.nbytes == 0:
+            return
+        path = self.bundle.path / RUNTIME_CACHE
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_bytes(memoryview(content))
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # A bundle that is read-only starts a little slower.
+
+    def _context(self, engine: ICudaEngine) -> IExecutionContext | None:
+        user_managed = self._api.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not self._api.features.runtime_cache:
+            return engine.create_execution_context(user_managed)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(user_managed)
+        # The core records the whole frame; TensorRT-RTX must not record its part of it.
+        config.cuda_graph_strategy = self._api.module.CudaGraphStrategy.DISABLED
+        if self._cache is None:
+            self._cache = config.create_runtime_cache()
+            path = self.bundle.path / RUNTIME_CACHE
+            if path.is_file() and _is_own(path):
+                # A cache of another GPU or version is refused, and made anew.
+                self._cache.deserialize(path.read_bytes())
+        config.set_runtime_cache(self._cache)
+        return engine.create_execution_context(config)
+
+    def _check_types(self) -> None:
+        for part, engine in self._engines.items():
+            for index in range(engine.num_io_tensors):
+                name = engine.get_tensor_name(index)
+                found = str(engine.get_tensor_dtype(name)).rsplit(".", 1)[-1]
+                if _TYPES.get(found) != self.element:
+                    raise BackendError(
+                        f"{self.bundle.path}: the {part} engine's {name} is {found}; "
+                        f"a bundle of {self.precision} has {self.element}; build the bundle again"
+                    )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the file is this user's: a runtime cache is code, and no manifest vouches for it."""
+    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
+
+
+def _refusal(bundle: Bundle, api: TensorRt, part: str, what: str, said: list[str]) -> str:
+    reason = said[-1].strip() if said else "no reason was given"
+    specification = bundle.manifest.specification
+    return (
+        f"{bundle.path}: {api.flavour} {api.version} does not {what} the {part} engine, built with "
+        f"{specification.tensorrt} for {specification.gpu or 'any GPU'}: {reason}; build the bundle again here: "
+        f"elir-trt build {bundle.recipe.task} --backend {api.flavour} --weights CHECKPOINT"
+    )
+
+
+class _Enqueue:
+    """Puts a part on a CUDA stream."""
+
+    def __init__(self, part: str, context: IExecutionContext, api: TensorRt) -> None:
+        self._part, self._context, self._api = part, context, api
+
+    def __call__(self, stream_handle: int) -> None:
+        with self._api.messages.collect() as said:
+            if not self._context.execute_async_v3(stream_handle):
+                raise BackendError(said[-1].text if said else f"TensorRT did not run the {self._part}")
