@@ -149,7 +149,7 @@ def test_memory_of_a_stream_is_flat(small_bundle: Path) -> None:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4
 
-    # Threads take their scratch memory one by one; a frame that leaked, 18 KiB and more, would show each time.
+    # Threads take their scratch memory one by one; a frame that leaked, 24 KiB,, would show each time.
     frame, grown = frame_of(), []
     with elir_trt.open(small_bundle) as restorer, restorer.stream() as stream:
         for _ in range(8):
