@@ -20,7 +20,7 @@ from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, 
 
 #: What each phase learns with, unless told otherwise: a small restorer from nothing.
 PHASES = (
-    Settings("joint"),
+    Settings("joint", batch=9, crop=128),
     Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse"),
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.

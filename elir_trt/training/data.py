@@ -14,7 +14,7 @@ Image = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.float32]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 #: Photos are kept at these scales; smaller ones show more detail per pixel.
-SCALES = (1.0, 0.6)
+SCALES = (1.0, 0.7, 0.45)
 
 
 def load_photos(folder: Path, smallest: int) -> list[Image]:
