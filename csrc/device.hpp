@@ -8,13 +8,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "geometry.hpp"
 
 namespace elir {
-
-enum class Order { rgb, bgr };
 
 // Type of the numbers that the parts read and write.
 enum class Element { float32, float16, bfloat16 };
@@ -26,6 +25,17 @@ inline std::size_t element_size(Element element) {
 // Buffers outlive the pipeline for as long as a backend's tensors are bound to them.
 using Memory = std::shared_ptr<void>;
 using FrameMemory = std::shared_ptr<std::uint8_t>;
+
+// A frame on its way: where it is, and where the restored one goes.
+struct Work {
+  std::uint64_t index = 0;
+  const std::uint8_t* frame = nullptr;
+  std::size_t pitch = 0;  // bytes from one row to the next
+  bool frame_on_device = false;
+  std::uint8_t* restored = nullptr;
+  bool restored_on_device = false;
+  std::shared_ptr<void> held;  // keeps a frame that is not the slot's own alive
+};
 
 class Device {
  public:
@@ -47,8 +57,24 @@ class Device {
   // Memory that the CPU reads and writes, and that the device copies from and to the fastest.
   virtual FrameMemory allocate_frame(std::size_t bytes) = 0;
 
-  // Prepare what `load_frame` and `store_frame` need for frames of this geometry.
-  virtual void prepare(const Geometry& geometry, Order order) = 0;
+  // Memory of the device for a restored frame that the caller takes. Given back, it is used again after the
+  // work that is then queued on the stream that was told to `result_users`, or else on the default stream.
+  virtual FrameMemory allocate_result(std::size_t) {
+    throw std::invalid_argument("results stay on the device where that is a GPU alone");
+  }
+  using ResultUsers = std::function<void(const void* memory, std::uintptr_t stream)>;
+  virtual ResultUsers result_users() { return {}; }
+
+  // Stream that producers of frames on the device make wait for their work; frames begin after it.
+  virtual std::uintptr_t hand_over() const { return 0; }
+  // Let `hand_over` wait for what is queued on a producer's stream.
+  virtual void wait_for(std::uintptr_t producer) { static_cast<void>(producer); }
+  // Throws std::invalid_argument if the device cannot read a frame at this address.
+  virtual void check_address(const void* memory) const { static_cast<void>(memory); }
+
+  // Prepare what `load_frame` and `store_frame` need for frames of this geometry, stored as `in`, restored
+  // ones as `out`.
+  virtual void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) = 0;
 
   // Convert numbers of the CPU's to `element` and write them to memory of the device; at once.
   virtual void write(const float* from, std::size_t count, Element element, void* to) = 0;
@@ -56,8 +82,8 @@ class Device {
   // Copy inside the device.
   virtual void copy(const void* from, void* to, std::size_t bytes) = 0;
 
-  // Part of the packed frame that belongs to a tile, scaled, padded, planar, in [0, 1].
-  virtual void load_frame(const std::uint8_t* frame, std::size_t tile, void* image) = 0;
+  // Part of the frame that belongs to a tile, scaled, padded, planar, in [0, 1].
+  virtual void load_frame(std::size_t tile, void* image) = 0;
 
   // Fill the whole frame's field with standard normal numbers; `frame` as in `normals`.
   virtual void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) = 0;
@@ -72,11 +98,19 @@ class Device {
 
   // Clip, round and pack a tile of the output. With several tiles the outputs are averaged where they
   // overlap, and the frame is written with the last one.
-  virtual void store_frame(const void* decoded, std::size_t tile, std::uint8_t* frame) = 0;
+  virtual void store_frame(const void* decoded, std::size_t tile) = 0;
 
-  // Run the stages of frame `index` in a slot: by calling them, or by replaying how they were recorded
-  // before. Returns when the frame is done. False if a value of the output is not finite.
-  virtual bool run(std::size_t slot, std::uint64_t index, const std::function<void()>& stages) = 0;
+  // How many frames may have begun and not be finished.
+  virtual std::size_t ahead() const { return 1; }
+
+  // Begin a frame: call its stages, or replay how they were recorded before. Frames finish in the order in
+  // which they began.
+  virtual void begin(const Work& work, const std::function<void()>& stages) = 0;
+  // Wait until the frame that began first is done. False if a value of the output is not finite.
+  virtual bool finish() = 0;
+
+  // Whether a stage is done when its call returns, so that the CPU's clock times it.
+  virtual bool immediate() const { return true; }
 
   // How frames are run: "called", "recorded", or "called: " and why they could not be recorded.
   virtual std::string way() const { return "called"; }
@@ -89,6 +123,8 @@ struct CudaOptions {
   Element element = Element::float32;
   bool record = true;
   std::size_t slots = 1;
+  // Frames in memory of the CPU that the GPU reads and writes in place, instead of copies.
+  enum class Frames { automatic, copied, mapped } frames = Frames::automatic;
 };
 
 // Throws std::runtime_error that says why there is no such device.

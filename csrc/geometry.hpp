@@ -5,7 +5,33 @@
 #include <string>
 #include <vector>
 
+#include "kernels.hpp"
+
 namespace elir {
+
+// How a frame's pixels are stored.
+struct Pixels {
+  Format format = Format::rgb;
+  bool blue_first = false;
+  bool bt601 = false;       // else BT.709; of nv12
+  bool full_range = false;  // else 16 to 235; of nv12
+
+  std::size_t bytes(int height, int width) const { return rows(height) * row_bytes(width); }
+  // Rows of bytes, and bytes in each.
+  std::size_t rows(int height) const {
+    return static_cast<std::size_t>(format == Format::nv12 ? height + height / 2 : height);
+  }
+  std::size_t row_bytes(int width) const {
+    return static_cast<std::size_t>(width) *
+           (format == Format::rgb ? 3U : (format == Format::rgba ? 4U : 1U));
+  }
+  // Throws std::invalid_argument if frames of this size cannot be stored so.
+  void check(const char* name, int height, int width) const;
+  Source source(const std::uint8_t* data, int height, int width) const;
+  Target target(std::uint8_t* data, int height, int width) const;
+};
+
+Ycc make_ycc(bool bt601, bool full_range);
 
 struct Tile {
   int y;
@@ -25,8 +51,8 @@ struct Geometry {
   int latent_height() const { return engine_height / downscale; }
   int latent_width() const { return engine_width / downscale; }
   bool scaled() const { return scale_y != 1.0 || scale_x != 1.0; }
-  std::size_t frame_bytes() const { return std::size_t(frame_height) * std::size_t(frame_width) * 3; }
-  std::size_t scaled_bytes() const { return std::size_t(scaled_height) * std::size_t(scaled_width) * 3; }
+  // Numbers of the restored frame: three for each pixel.
+  std::size_t scaled_size() const { return std::size_t(scaled_height) * std::size_t(scaled_width) * 3; }
   std::size_t image_size() const { return std::size_t(engine_height) * std::size_t(engine_width) * 3; }
   std::size_t latent_size() const {
     return std::size_t(latent_channels) * std::size_t(latent_height()) * std::size_t(latent_width());
@@ -48,5 +74,8 @@ struct Taps {
 
 // Taps for the tile that starts at `start`, with reflection beyond the scaled frame.
 Taps make_taps(int start, int engine, int scaled, int frame, double scale, bool nearest);
+
+// For each pixel of the scaled frame, 1 / the number of tiles over it.
+std::vector<float> tile_shares(const Geometry& geometry);
 
 }  // namespace elir

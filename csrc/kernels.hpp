@@ -59,6 +59,115 @@ ELIR_HOST_DEVICE float euler_step(float latent, float velocity, float step) {
   return latent + velocity * step;
 }
 
+// How the bytes of a frame are to be read: rows `pitch` bytes apart. Of `nv12`, the luma rows are followed by
+// half as many rows of interleaved chroma, each sample of it standing for two by two pixels.
+enum class Format { rgb, rgba, gray, nv12 };
+
+// Between 8-bit RGB and 8-bit Y'CbCr (ITU-T H.273, 8.3): what MatrixCoefficients 1 (BT.709) and 6 (BT.601)
+// say, of limited or full range. Made by `make_ycc`.
+struct Ycc {
+  float offset, scale;  // luma: 255 * (Y - offset) / range
+  float cr_r, cb_g, cr_g, cb_b;
+  float y_r, y_g, y_b, cb, cr;  // and back
+};
+
+struct Source {
+  const std::uint8_t* data;
+  std::ptrdiff_t pitch;
+  int height;
+  int red;  // byte of a pixel that holds red: 0, or 2
+  Ycc ycc;
+};
+
+struct Rgb {
+  std::uint8_t v[3];
+};
+
+// Clip to [0, 255] and round half to even.
+ELIR_HOST_DEVICE std::uint8_t round_uint8(float value) {
+  constexpr float magic = 12582912.0F;
+  const float clipped = value < 0.0F ? 0.0F : (value > 255.0F ? 255.0F : value);
+  return static_cast<std::uint8_t>(static_cast<int>((clipped + magic) - magic));
+}
+
+ELIR_HOST_DEVICE Rgb ycc_to_rgb(std::uint8_t y, std::uint8_t cb, std::uint8_t cr, const Ycc& ycc) {
+  const float luma = (static_cast<float>(y) - ycc.offset) * ycc.scale;
+  const float u = static_cast<float>(cb) - 128.0F;
+  const float v = static_cast<float>(cr) - 128.0F;
+  return {{round_uint8(luma + ycc.cr_r * v), round_uint8(luma - ycc.cb_g * u - ycc.cr_g * v),
+           round_uint8(luma + ycc.cb_b * u)}};
+}
+
+ELIR_HOST_DEVICE float luma_of(float r, float g, float b, const Ycc& ycc) {
+  return ycc.y_r * r + ycc.y_g * g + ycc.y_b * b;
+}
+
+ELIR_HOST_DEVICE std::uint8_t rgb_to_luma(Rgb pixel, const Ycc& ycc) {
+  return round_uint8(luma_of(pixel.v[0], pixel.v[1], pixel.v[2], ycc) / ycc.scale + ycc.offset);
+}
+
+// Cb and Cr of the mean of four pixels.
+ELIR_HOST_DEVICE void rgb_to_chroma(const Rgb (&pixels)[4], const Ycc& ycc, std::uint8_t (&chroma)[2]) {
+  float mean[3];
+  for (int c = 0; c < 3; ++c) {
+    mean[c] = 0.25F * static_cast<float>(pixels[0].v[c] + pixels[1].v[c] + pixels[2].v[c] + pixels[3].v[c]);
+  }
+  const float luma = luma_of(mean[0], mean[1], mean[2], ycc);
+  chroma[0] = round_uint8((mean[2] - luma) * ycc.cb + 128.0F);
+  chroma[1] = round_uint8((mean[0] - luma) * ycc.cr + 128.0F);
+}
+
+// The pixel at (y, x) as red, green, blue.
+template <Format format>
+ELIR_HOST_DEVICE Rgb fetch(const Source& from, int y, int x) {
+  const std::uint8_t* row = from.data + y * from.pitch;
+  if (format == Format::gray) return {{row[x], row[x], row[x]}};
+  if (format == Format::nv12) {
+    const std::uint8_t* chroma = from.data + (from.height + y / 2) * from.pitch + (x & ~1);
+    return ycc_to_rgb(row[x], chroma[0], chroma[1], from.ycc);
+  }
+  const std::uint8_t* pixel = row + std::ptrdiff_t(x) * (format == Format::rgba ? 4 : 3);
+  return {{pixel[from.red], pixel[1], pixel[2 - from.red]}};
+}
+
+// Where a restored frame goes that is not three bytes a pixel; rows have no gaps.
+struct Target {
+  std::uint8_t* data;
+  Format format;
+  int height, width;
+  int red;
+  Ycc ycc;
+};
+
+// Write the pixel at (y, x) of `packed`, red first. Gray is luma of full range; alpha is opaque.
+ELIR_HOST_DEVICE void repack(const std::uint8_t* packed, int y, int x, const Target& to) {
+  const std::ptrdiff_t width = to.width;
+  const std::ptrdiff_t at = y * width + x;
+  const auto pixel = [&](std::ptrdiff_t i) {
+    return Rgb{{packed[3 * i], packed[3 * i + 1], packed[3 * i + 2]}};
+  };
+  const Rgb rgb = pixel(at);
+  if (to.format == Format::gray) {
+    to.data[at] = round_uint8(luma_of(rgb.v[0], rgb.v[1], rgb.v[2], to.ycc));
+  } else if (to.format == Format::nv12) {
+    to.data[at] = rgb_to_luma(rgb, to.ycc);
+    if (y % 2 == 0 && x % 2 == 0) {
+      const Rgb block[4] = {rgb, pixel(at + 1), pixel(at + width), pixel(at + width + 1)};
+      std::uint8_t chroma[2];
+      rgb_to_chroma(block, to.ycc, chroma);
+      std::uint8_t* out = to.data + (to.height + y / 2) * width + x;
+      out[0] = chroma[0];
+      out[1] = chroma[1];
+    }
+  } else {
+    std::uint8_t* out = to.data + 4 * at;
+    out[to.red] = rgb.v[0];
+    out[1] = rgb.v[1];
+    out[2 - to.red] = rgb.v[2];
+    out[3] = 255;
+  }
+}
+
 struct Words {
   std::uint32_t v[4];
 };

@@ -14,8 +14,8 @@ float milliseconds(Clock::time_point from) {
   return std::chrono::duration<float, std::milli>(Clock::now() - from).count();
 }
 
-constexpr const char* kStageNames[kStages] = {"load", "encoder", "coarse", "start", "velocity",
-                                              "step", "decoder", "store",  "total"};
+constexpr const char* kStageNames[kStages] = {"load", "encoder", "coarse", "start",  "velocity",
+                                              "step", "decoder", "store",  "launch", "total"};
 
 }  // namespace
 
@@ -41,6 +41,8 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
         "table has " + std::to_string(options_.table.size() / options_.condition_width) +
         " rows; expected one for each of the " + std::to_string(options_.steps) + " steps");
   }
+  options_.in.check("frame", geometry_.frame_height, geometry_.frame_width);
+  options_.out.check("restored frame", geometry_.scaled_height, geometry_.scaled_width);
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
   const std::vector<std::size_t> image = {1, 3, size(geometry_.engine_height), size(geometry_.engine_width)};
   const std::vector<std::size_t> latent = {1, size(geometry_.latent_channels),
@@ -68,7 +70,7 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
     device_->write(options_.table.data(), options_.table.size(), device_->element(), table_.get());
   }
   if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
-  device_->prepare(geometry_, options_.order);
+  device_->prepare(geometry_, options_.in, options_.out);
 }
 
 std::size_t Pipeline::field_size() const {
@@ -132,35 +134,45 @@ void Pipeline::start() {
   }
 }
 
-template <typename Work>
-void Pipeline::timed(Stage stage, StageTimes& times, Work&& work) {
+template <typename Call>
+void Pipeline::timed(Stage stage, StageTimes& times, Call&& call) {
   const Clock::time_point began = Clock::now();
   try {
-    work();
+    call();
   } catch (const std::exception& error) {
     throw StageError(stage, error.what());
   }
-  times[static_cast<std::size_t>(stage)] += milliseconds(began);
+  if (device_->immediate()) times[static_cast<std::size_t>(stage)] += milliseconds(began);
 }
 
-void Pipeline::run(std::size_t slot, const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
-                   StageTimes& times) {
+void Pipeline::begin(const Work& work, StageTimes& times) {
   times.fill(0.0F);
   const Clock::time_point began = Clock::now();
-  bool finite = false;
   try {
-    finite = device_->run(slot, index, [&] { stages(frame, index, restored, times); });
+    device_->begin(work, [&] { stages(work.index, times); });
   } catch (const StageError&) {
     throw;
   } catch (const std::exception& error) {
     throw StageError(Stage::total, error.what());
   }
-  times[static_cast<std::size_t>(Stage::total)] = milliseconds(began);
+  const float took = milliseconds(began);
+  times[static_cast<std::size_t>(Stage::total)] = took;
+  if (!device_->immediate()) times[static_cast<std::size_t>(Stage::launch)] = took;
+}
+
+void Pipeline::finish(StageTimes& times) {
+  const Clock::time_point began = Clock::now();
+  bool finite = false;
+  try {
+    finite = device_->finish();
+  } catch (const std::exception& error) {
+    throw StageError(Stage::total, error.what());
+  }
+  times[static_cast<std::size_t>(Stage::total)] += milliseconds(began);
   if (!finite) throw StageError(Stage::decoder, "the output holds NaN or infinity");
 }
 
-void Pipeline::stages(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
-                      StageTimes& times) {
+void Pipeline::stages(std::uint64_t index, StageTimes& times) {
   const std::uintptr_t stream = device_->stream_handle();
   const std::size_t row = options_.condition_width * element_size(device_->element());
   const auto* table = static_cast<const std::uint8_t*>(table_.get());
@@ -172,7 +184,7 @@ void Pipeline::stages(const std::uint8_t* frame, std::uint64_t index, std::uint8
           [&] { device_->draw_noise(options_.seed, static_cast<std::uint32_t>(index) + 1U, field); });
   }
   for (std::size_t tile = 0; tile < geometry_.tiles.size(); ++tile) {
-    timed(Stage::load, times, [&] { device_->load_frame(frame, tile, image_); });
+    timed(Stage::load, times, [&] { device_->load_frame(tile, image_); });
     timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
     timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
     timed(Stage::start, times,
@@ -185,7 +197,7 @@ void Pipeline::stages(const std::uint8_t* frame, std::uint64_t index, std::uint8
       timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, state, latent_); });
     }
     timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
-    timed(Stage::store, times, [&] { device_->store_frame(decoded_, tile, restored); });
+    timed(Stage::store, times, [&] { device_->store_frame(decoded_, tile); });
   }
 }
 

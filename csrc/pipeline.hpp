@@ -14,11 +14,23 @@
 
 namespace elir {
 
-enum class Stage : std::size_t { load, encoder, coarse, start, velocity, step, decoder, store, total };
-constexpr std::size_t kStages = 9;
+enum class Stage : std::size_t {
+  load,
+  encoder,
+  coarse,
+  start,
+  velocity,
+  step,
+  decoder,
+  store,
+  launch,
+  total
+};
+constexpr std::size_t kStages = 10;
 const char* stage_name(std::size_t stage);
 
-// Milliseconds of each stage, summed over tiles and steps.
+// Milliseconds of each stage, summed over tiles and steps. A device that works apart from the CPU has two of
+// them: `launch`, what the CPU did for the frame, and `total`. On the host there is no launch.
 using StageTimes = std::array<float, kStages>;
 
 // A frame failed in one of its stages.
@@ -40,7 +52,7 @@ struct PipelineOptions {
   std::size_t condition_width = 0;
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
-  Order order = Order::rgb;
+  Pixels in, out;
 };
 
 // Runs one engine over the tensors that are bound to the pipeline's buffers.
@@ -75,14 +87,19 @@ class Pipeline {
   // Throws std::logic_error if a part is missing; draws the fixed noise.
   void start();
 
-  // Memory for the frames of a slot.
-  FrameMemory allocate_frame(std::size_t bytes) { return device_->allocate_frame(bytes); }
-
+  Device& device() { return *device_; }
+  const Pixels& in() const { return options_.in; }
+  const Pixels& out() const { return options_.out; }
+  std::size_t frame_bytes() const { return options_.in.bytes(geometry_.frame_height, geometry_.frame_width); }
+  std::size_t restored_bytes() const {
+    return options_.out.bytes(geometry_.scaled_height, geometry_.scaled_width);
+  }
   std::string way() const { return device_->way(); }
 
-  // Restore a packed frame. `frame` and `restored` are the slot's, the same each time. Throws StageError.
-  void run(std::size_t slot, const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored,
-           StageTimes& times);
+  // Restore a frame: begin as many as the device takes ahead, finish them in the same order. `times` are
+  // those of the frame for both. Throw StageError; a frame that did not begin is not to be finished.
+  void begin(const Work& work, StageTimes& times);
+  void finish(StageTimes& times);
 
  private:
   struct Parts {
@@ -91,11 +108,11 @@ class Pipeline {
 
   void add_buffer(const char* name, std::vector<std::size_t> shape);
   void* data(const char* name) { return buffer(name).memory.get(); }
-  void stages(const std::uint8_t* frame, std::uint64_t index, std::uint8_t* restored, StageTimes& times);
+  void stages(std::uint64_t index, StageTimes& times);
   std::size_t field_size() const;
 
-  template <typename Work>
-  void timed(Stage stage, StageTimes& times, Work&& work);
+  template <typename Call>
+  void timed(Stage stage, StageTimes& times, Call&& call);
 
   std::unique_ptr<Device> device_;
   Geometry geometry_;

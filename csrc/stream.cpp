@@ -12,20 +12,24 @@ constexpr std::size_t kDeepest = 4096;
 
 }  // namespace
 
-Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop)
+Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device)
     : pipeline_(std::move(pipeline)),
       drop_(drop),
       free_(std::max<std::size_t>(depth, 1)),
       waiting_(std::max<std::size_t>(depth, 1)),
-      finished_(std::max<std::size_t>(depth, 1)) {
+      begun_(std::max<std::size_t>(depth, 1)),
+      finished_(std::max<std::size_t>(depth, 1)),
+      on_device_(on_device) {
   if (depth < 1 || depth > kDeepest) {
     throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
                                 std::to_string(kDeepest));
   }
   slots_.resize(depth);
   for (std::size_t i = 0; i < depth; ++i) {
-    slots_[i].frame = pipeline_->allocate_frame(pipeline_->geometry().frame_bytes());
-    slots_[i].restored = pipeline_->allocate_frame(pipeline_->geometry().scaled_bytes());
+    Device& device = pipeline_->device();
+    slots_[i].frame = device.allocate_frame(pipeline_->frame_bytes());
+    slots_[i].restored = on_device ? device.allocate_result(pipeline_->restored_bytes())
+                                   : device.allocate_frame(pipeline_->restored_bytes());
     // Room for an error's text, so that a failing frame does not allocate either in most cases.
     slots_[i].outcome.message.reserve(256);
     free_.push(i);
@@ -60,7 +64,7 @@ void Stream::wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadlin
   }
 }
 
-std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_t*)>& write,
+std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_t*, Work&)>& write,
                                             std::optional<double> timestamp, Deadline deadline,
                                             const Interrupt& interrupt) {
   const std::lock_guard<std::mutex> one_at_a_time(submitting_);
@@ -94,7 +98,13 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   lock.unlock();
   Slot& slot = slots_[at];
   slot.submitted = Clock::now();
-  write(slot.frame.get());
+  slot.work = {};
+  slot.work.index = index;
+  slot.work.frame = slot.frame.get();
+  slot.work.pitch = pipeline_->in().row_bytes(pipeline_->geometry().frame_width);
+  write(slot.frame.get(), slot.work);
+  slot.work.restored = slot.restored.get();
+  slot.work.restored_on_device = on_device_;
   slot.outcome.index = index;
   slot.outcome.timestamp = timestamp;
   slot.outcome.failed = false;
@@ -106,11 +116,12 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   return index;
 }
 
-Outcome Stream::result(const std::function<void(const std::uint8_t*)>& read, Deadline deadline,
+Outcome Stream::result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
                        const Interrupt& interrupt) {
   std::unique_lock<std::mutex> lock(mutex_);
   wait(
-      lock, [&] { return !finished_.empty() || (closed_ && waiting_.empty() && !working_ && filling_ == 0); },
+      lock,
+      [&] { return !finished_.empty() || (closed_ && waiting_.empty() && begun_.empty() && filling_ == 0); },
       deadline, interrupt, "no result in time");
   if (finished_.empty()) throw Closed();
   const std::size_t at = finished_.pop();
@@ -119,10 +130,11 @@ Outcome Stream::result(const std::function<void(const std::uint8_t*)>& read, Dea
   Outcome outcome = slot.outcome;
   std::exception_ptr error;
   try {
-    read(outcome.failed ? nullptr : slot.restored.get());
+    read(outcome.failed ? nullptr : &slot.restored);
   } catch (...) {
     error = std::current_exception();
   }
+  slot.work.held.reset();
   lock.lock();
   free_.push(at);
   changed_.notify_all();
@@ -147,36 +159,65 @@ void Stream::abort() {
   if (worker_.joinable()) worker_.join();
 }
 
-void Stream::work() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  for (;;) {
-    changed_.wait(lock, [&] { return aborted_ || !waiting_.empty() || (closed_ && filling_ == 0); });
-    if (aborted_ || waiting_.empty()) break;
-    const std::size_t at = waiting_.pop();
-    working_ = true;
-    lock.unlock();
-    Slot& slot = slots_[at];
-    Outcome& outcome = slot.outcome;
+void Stream::begin(std::size_t at) {
+  Outcome& outcome = slots_[at].outcome;
+  try {
+    pipeline_->begin(slots_[at].work, outcome.stages);
+  } catch (const StageError& error) {
+    outcome.failed = true;
+    outcome.stage = error.stage();
+    outcome.message = error.what();
+  }
+}
+
+void Stream::finish(std::size_t at) {
+  Slot& slot = slots_[at];
+  Outcome& outcome = slot.outcome;
+  if (!outcome.failed) {
     try {
-      pipeline_->run(at, slot.frame.get(), outcome.index, slot.restored.get(), outcome.stages);
+      pipeline_->finish(outcome.stages);
     } catch (const StageError& error) {
       outcome.failed = true;
       outcome.stage = error.stage();
       outcome.message = error.what();
     }
-    outcome.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
-    lock.lock();
-    working_ = false;
-    if (outcome.failed) {
-      ++counts_.failed;
-    } else {
-      ++counts_.completed;
-      history_.latency[history_next_] = outcome.latency_ms;
-      for (std::size_t i = 0; i < kStages; ++i) history_.stages[i][history_next_] = outcome.stages[i];
-      history_next_ = (history_next_ + 1) % kHistory;
-      history_size_ = std::min(history_size_ + 1, kHistory);
+  }
+  outcome.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+}
+
+void Stream::count(const Outcome& outcome) {
+  if (outcome.failed) {
+    ++counts_.failed;
+    return;
+  }
+  ++counts_.completed;
+  history_.latency[history_next_] = outcome.latency_ms;
+  for (std::size_t i = 0; i < kStages; ++i) history_.stages[i][history_next_] = outcome.stages[i];
+  history_next_ = (history_next_ + 1) % kHistory;
+  history_size_ = std::min(history_size_ + 1, kHistory);
+}
+
+void Stream::work() {
+  const std::size_t ahead = pipeline_->device().ahead();
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    changed_.wait(
+        lock, [&] { return aborted_ || !waiting_.empty() || !begun_.empty() || (closed_ && filling_ == 0); });
+    if (!aborted_ && !waiting_.empty() && begun_.size() < ahead) {
+      const std::size_t at = waiting_.pop();
+      begun_.push(at);
+      lock.unlock();
+      begin(at);
+      lock.lock();
+      continue;
     }
-    finished_.push(at);
+    if (begun_.empty()) break;
+    const std::size_t at = begun_.front();
+    lock.unlock();
+    finish(at);
+    lock.lock();
+    count(slots_[at].outcome);
+    finished_.push(begun_.pop());
     changed_.notify_all();
   }
   changed_.notify_all();
@@ -185,7 +226,7 @@ void Stream::work() {
 Counts Stream::counts() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   Counts counts = counts_;
-  counts.pending = waiting_.size() + finished_.size() + filling_ + (working_ ? 1 : 0);
+  counts.pending = waiting_.size() + finished_.size() + filling_ + begun_.size();
   return counts;
 }
 

@@ -52,7 +52,8 @@ class Stream {
   using Interrupt = std::function<void()>;
   using Deadline = std::optional<Clock::time_point>;
 
-  Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop);
+  // `on_device`: results are memory of the device, which their reader takes.
+  Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device = false);
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -62,13 +63,15 @@ class Stream {
   void start();
   bool started() const { return worker_.joinable(); }
 
-  // Take a frame: `write` fills the slot's packed pixels. Returns its index, or nothing if it was dropped.
-  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*)>& write,
+  // Take a frame: `write` fills the slot's memory, or makes the work's frame point at memory that it holds.
+  // Returns its index, or nothing if it was dropped.
+  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*, Work&)>& write,
                                       std::optional<double> timestamp, Deadline deadline,
                                       const Interrupt& interrupt);
 
-  // Wait for the next result, hand its pixels to `read` (null for a frame that failed), free its slot.
-  Outcome result(const std::function<void(const std::uint8_t*)>& read, Deadline deadline,
+  // Wait for the next result, hand its pixels to `read` (null for a frame that failed), free its slot. A
+  // reader that takes memory of the device leaves other memory in its place.
+  Outcome result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
                  const Interrupt& interrupt);
 
   // No more frames; those in the ring are finished.
@@ -87,6 +90,7 @@ class Stream {
  private:
   struct Slot {
     FrameMemory frame, restored;
+    Work work;
     Outcome outcome;
     Clock::time_point submitted;
   };
@@ -98,6 +102,7 @@ class Stream {
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
     void push(std::size_t item) { items_[(first_ + size_++) % items_.size()] = item; }
+    std::size_t front() const { return items_[first_]; }
     std::size_t pop() {
       const std::size_t item = items_[first_];
       first_ = (first_ + 1) % items_.size();
@@ -111,6 +116,9 @@ class Stream {
   };
 
   void work();
+  void begin(std::size_t at);
+  void finish(std::size_t at);
+  void count(const Outcome& outcome);
   // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.
   template <typename Ready>
   void wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,
@@ -119,14 +127,14 @@ class Stream {
   std::unique_ptr<Pipeline> pipeline_;
   Drop drop_;
   std::vector<Slot> slots_;
-  Queue free_, waiting_, finished_;
+  Queue free_, waiting_, begun_, finished_;
   mutable std::mutex mutex_;
   std::mutex submitting_;  // keeps frames of several submitters whole and in order
   std::condition_variable changed_;
   std::thread worker_;
   bool closed_ = false;
   bool aborted_ = false;
-  bool working_ = false;
+  bool on_device_;
   std::size_t filling_ = 0;
   Counts counts_;
   Recent history_;

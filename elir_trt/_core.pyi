@@ -30,6 +30,19 @@ class Result:
     def error(self) -> tuple[str, str] | None:
         """The stage that failed and why."""
 
+class DeviceArray:
+    """Memory of a device, complete, for other libraries: DLPack, and ``__cuda_array_interface__`` on a GPU."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str:
+        """Type of its numbers: "uint8", "float32", "float16" or "bfloat16"."""
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
 class Stream:
     """A ring of frame slots and a worker that runs the stages of each frame."""
 
@@ -55,20 +68,33 @@ class Stream:
         noise: str = "fixed",
         depth: int = 3,
         drop: str = "block",
-        order: str = "rgb",
+        format: str = "rgb24",
+        output_format: str = "rgb24",
+        matrix: str = "bt709",
+        full_range: bool = False,
+        results: str = "host",
         element: str = "float32",
         device: str = "cpu",
         ordinal: int = 0,
         record: bool = True,
+        frames: str = "auto",
     ) -> None:
         """Allocate everything. ValueError names an argument that is wrong, what was found and what is allowed.
 
         Args:
+            format, output_format: of frames and results: "rgb24", "bgr24", "rgba", "bgra", "gray" or "nv12".
+            matrix: of luma and chroma: "bt601" or "bt709".
+            full_range: of nv12's luma and chroma.
+            results: "host" or "device": who owns the memory of results.
             element: type of the parts' tensors; the device "cpu" has "float32" alone.
             device: "cpu" or "cuda"; RuntimeError says why there is no such device.
             ordinal: number of the CUDA device.
-            record: record each slot's frame as a CUDA graph and replay it.
+            record: record a frame as a CUDA graph and replay it.
+            frames: of the CUDA device: "copied" to and from the GPU, "mapped" to be read and written in place, or
+                "auto": mapped where the GPU shares the CPU's memory.
         """
+    def view(self, name: str) -> DeviceArray:
+        """A part's tensor, without a copy, on any device; it stays valid when the stream is gone."""
     def buffer(self, name: str) -> npt.NDArray[np.float32]:
         """A view of a part's tensor; it stays valid when the stream is gone."""
     def address(self, name: str) -> int:
@@ -88,7 +114,7 @@ class Stream:
         """Replace the fixed noise: ``[latent_channels, h, w]`` of the whole frame, standard normal."""
     def start(self) -> None: ...
     def submit(
-        self, frame: npt.NDArray[np.uint8], timestamp: float | None = None, timeout: float | None = None
+        self, frame: Any, timestamp: float | None = None, timeout: float | None = None
     ) -> int | None: ...
     def result(self, timeout: float | None = None, out: npt.NDArray[np.uint8] | None = None) -> Result: ...
     def close(self) -> None:

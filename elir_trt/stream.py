@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,14 +16,19 @@ import numpy.typing as npt
 from elir_trt import _core
 from elir_trt.backends import Backend, open_backend
 from elir_trt.bundle import Bundle, find_bundle
-from elir_trt.errors import FrameError
+from elir_trt.errors import DeviceError, FrameError
 from elir_trt.geometry import Geometry, plan
 from elir_trt.recipe import Recipe
 
 Frame = npt.NDArray[np.uint8]
+# Kinds of memory in DLPack.
+_CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
 Drop = Literal["block", "oldest", "newest"]
 Noise = Literal["fixed", "per-frame", "off"]
 Order = Literal["rgb", "bgr"]
+#: How the bytes of a frame are to be read; FFmpeg's names.
+PixelFormat = Literal["rgb24", "bgr24", "rgba", "bgra", "gray", "nv12"]
+FORMATS = ("rgb24", "bgr24", "rgba", "bgra", "gray", "nv12")
 
 
 @dataclass(frozen=True)
@@ -31,15 +36,18 @@ class Result:
     """A restored frame.
 
     Attributes:
-        frame: ``[H, W, 3]`` uint8, in the channel order of the restorer.
+        frame: ``[H, W, 3]`` uint8, in the channel order of the restorer; or as the stream's ``output_format``
+            says. With ``results="device"`` it is an array on the GPU that other libraries take without a copy,
+            by DLPack or ``__cuda_array_interface__``; it is complete.
         index: position among the submitted frames, from 0.
         timestamp: what was submitted with the frame.
         steps: Euler steps that it was given.
-        stages: milliseconds of each stage: load, encoder, coarse, start, velocity, step, decoder, store, total.
+        stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
+            store, total. On a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
     """
 
-    frame: Frame
+    frame: Any
     index: int
     timestamp: float | None
     steps: int
@@ -129,6 +137,11 @@ class Restorer:
         seed: int = 0,
         noise: Noise = "fixed",
         size: tuple[int, int] | None = None,
+        format: PixelFormat | None = None,
+        output_format: PixelFormat | None = None,
+        matrix: Literal["bt601", "bt709"] = "bt709",
+        full_range: bool = False,
+        results: Literal["host", "device"] = "host",
     ) -> Stream:
         """Open a stream of frames.
 
@@ -142,9 +155,19 @@ class Restorer:
             noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
                 anew for each frame; "off" adds none.
             size: height and width of the frames; None: those of the first one.
+            format: of the frames that are submitted: "rgb24" and "bgr24" (``[H, W, 3]``), "rgba" and "bgra"
+                (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``), "nv12" (``[H * 3 / 2, W]``: luma, then
+                half as many rows of interleaved Cb and Cr); all uint8. None: the restorer's channel order.
+            output_format: of the results; alpha is opaque, gray is luma. None: the restorer's channel order.
+            matrix: between RGB and luma and chroma of "nv12" and "gray": "bt601" or "bt709" (ITU-T H.273).
+            full_range: whether luma and chroma of "nv12" go from 0 to 255, not from 16 to 235 and 240.
+            results: "host": numpy arrays; "device": arrays that stay on the GPU (see :class:`Result`). They
+                may be dropped while work on them is queued on the stream that took them by DLPack, or on the
+                default stream; finish work on other streams first.
 
         Raises:
             ValueError: an argument is out of its range.
+            DeviceError: ``results="device"`` without a GPU.
         """
         maximum = self.recipe.steps
         if steps is None:
@@ -156,12 +179,22 @@ class Restorer:
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
+            ("format", format or FORMATS[0], FORMATS),
+            ("output_format", output_format or FORMATS[0], FORMATS),
+            ("matrix", matrix, ("bt601", "bt709")),
+            ("results", results, ("host", "device")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
-        stream = Stream(self, depth=depth, drop=drop, steps=steps, seed=seed, noise=noise)
+        if results == "device" and self.backend.device != "cuda":
+            raise DeviceError(f"results='device' needs a GPU; this restorer runs on the {self.backend.device}")
+        own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
+        pixels = Pixels(format or own, output_format or own, matrix, full_range)
+        stream = Stream(
+            self, depth=depth, drop=drop, steps=steps, seed=seed, noise=noise, pixels=pixels, results=results
+        )
         if size is not None:
             stream.open_for(size)
         return stream
@@ -191,6 +224,38 @@ class Restorer:
         return f"<Restorer {self.recipe.task} with {self.backend.name} {self.backend.precision}>"
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """How frames are stored; see :meth:`Restorer.stream`."""
+
+    format: PixelFormat
+    output_format: PixelFormat
+    matrix: Literal["bt601", "bt709"]
+    full_range: bool
+
+    def size_of(self, frame: Any) -> tuple[int, int]:
+        """Height and width of the picture in an array.
+
+        Raises:
+            FrameError: it is no frame of this format.
+        """
+        shape = tuple(int(side) for side in frame.shape)
+        channels = {"rgb24": 3, "bgr24": 3, "rgba": 4, "bgra": 4}.get(self.format)
+        expected = "HxW" + ("" if channels is None else f"x{channels}")
+        good = len(shape) == (2 if channels is None else 3) and 0 not in shape
+        if self.format == "nv12":
+            expected = "(H * 3 / 2)xW with H and W even"
+            good = good and shape[0] % 3 == 0 and shape[1] % 2 == 0
+        if not good or (channels is not None and shape[2] != channels) or not _is_uint8(frame):
+            found = "x".join(str(n) for n in shape)
+            raise FrameError(f"frame is {frame.dtype} of shape {found}; expected uint8 of shape {expected}")
+        return (shape[0] * 2 // 3 if self.format == "nv12" else shape[0]), shape[1]
+
+
+def _is_uint8(frame: Any) -> bool:
+    return str(frame.dtype).rsplit(".", 1)[-1] == "uint8"
+
+
 class Stream:
     """Frames in, restored frames out, in order.
 
@@ -199,13 +264,24 @@ class Stream:
     """
 
     def __init__(
-        self, restorer: Restorer, *, depth: int, drop: Drop, steps: int, seed: int, noise: Noise
+        self,
+        restorer: Restorer,
+        *,
+        depth: int,
+        drop: Drop,
+        steps: int,
+        seed: int,
+        noise: Noise,
+        pixels: Pixels,
+        results: Literal["host", "device"],
     ) -> None:
         """Use :meth:`Restorer.stream`."""
         self.restorer = restorer
         self.steps = steps
         self.key: Any = None
+        self.pixels = pixels
         self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
+        self._options.update(asdict(pixels), results=results)
         self._depth = depth
         self._core: _core.Stream | None = None
         self._opening = threading.Lock()
@@ -232,7 +308,6 @@ class Stream:
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
                 table=self._rows(),
-                order=restorer.order,
                 element=restorer.backend.element,
                 device=restorer.backend.device,
                 **self._options,
@@ -249,12 +324,19 @@ class Stream:
         return np.ascontiguousarray(bundle.condition_rows(self.steps)).reshape(-1, bundle.condition_width)
 
     def submit(
-        self, frame: Frame, timestamp: float | None = None, *, timeout: float | None = None
+        self, frame: Any, timestamp: float | None = None, *, timeout: float | None = None
     ) -> int | None:
-        """Hand in a frame; it is copied before the call returns.
+        """Hand in a frame. One in memory of the CPU is copied before the call returns.
+
+        A stream on a GPU takes arrays there without a copy: anything with ``__dlpack__`` (torch, CuPy) or
+        ``__cuda_array_interface__`` (PyCUDA, Numba). It waits for the producer's stream as those protocols say,
+        keeps the array, and reads it until the frame's result was collected: do not change it before. Rows may
+        be apart, pixels must be packed. PyCUDA's arrays must be of the device's primary context
+        (``import pycuda.autoprimaryctx``).
 
         Args:
-            frame: ``[H, W, 3]`` uint8, C-contiguous or not, in the restorer's channel order.
+            frame: in the stream's format, by default ``[H, W, 3]`` uint8 in the restorer's channel order. In
+                memory of the CPU: a numpy array, C-contiguous or not, or what numpy takes by DLPack.
             timestamp: anything that should come back with the result, in seconds.
             timeout: seconds to wait for a place in the ring (drop="block"); None: as long as it takes.
 
@@ -262,24 +344,47 @@ class Stream:
             The frame's index, or None if it was dropped.
 
         Raises:
-            FrameError: the frame is not such an array, or not of the stream's size. The stream goes on.
+            FrameError: the frame is not such an array, not of the stream's size, or on another device. The stream
+                goes on.
             TimeoutError: no place came free in time.
             ValueError: the stream is closed.
         """
-        frame = check_frame(frame)
+        array = self._array(frame)
+        size = self.pixels.size_of(array)
         if self._core is None:
-            self.open_for((frame.shape[0], frame.shape[1]))
+            self.open_for(size)
         assert self._core is not None
-        if frame.shape[:2] != self._size:
+        if size != self._size:
             assert self._size is not None
             raise FrameError(
-                f"frame is {frame.shape[1]}x{frame.shape[0]}; this stream takes "
+                f"frame is {size[1]}x{size[0]}; this stream takes "
                 f"{self._size[1]}x{self._size[0]} (open another stream for another size)"
             )
         try:
-            return self._core.submit(frame, timestamp, timeout)
+            return self._core.submit(array, timestamp, timeout)
         except _core.Closed:
             raise ValueError("the stream is closed") from None
+        except ValueError as error:
+            raise FrameError(str(error)) from error
+
+    def _array(self, frame: Any) -> Any:
+        """``frame`` as the core takes it: a numpy array, or an array on the GPU that this stream runs on."""
+        if isinstance(frame, np.ndarray):
+            return frame
+        on_gpu = hasattr(frame, "__cuda_array_interface__")
+        if hasattr(frame, "__dlpack_device__"):
+            kind = int(frame.__dlpack_device__()[0])
+            on_gpu = kind in (_CUDA, _CUDA_MANAGED)
+            if kind in (_CPU, _CUDA_HOST):
+                return np.from_dlpack(frame)
+        if on_gpu and self.restorer.backend.device == "cuda":
+            return frame
+        if on_gpu:
+            raise FrameError(
+                "frame is on the GPU, and this stream runs on the CPU; copy it to the CPU first, or open the "
+                "bundle with device='cuda'"
+            )
+        raise FrameError(f"frame is a {type(frame).__name__}; expected a numpy array, or an array on the GPU")
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for the next result, in the order of submission.

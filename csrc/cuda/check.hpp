@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 
 #include <cstdio>
 #include <stdexcept>
@@ -29,6 +30,57 @@ inline void cuda_log(cudaError_t error, const char* call) noexcept {
 #define ELIR_CUDA_LOG(call) ::elir::cuda_log((call), #call)
 
 namespace elir {
+
+// Work on a device while this lives; the thread's own context, of whoever made it, is current again
+// afterwards.
+class Using {
+ public:
+  explicit Using(int ordinal) {
+    const Driver& driver = Driver::get();
+    if (driver.get_current != nullptr) static_cast<void>(driver.get_current(&context_));
+    cuda_log(cudaSetDevice(ordinal), "cudaSetDevice");
+  }
+  Using(const Using&) = delete;
+  Using& operator=(const Using&) = delete;
+  ~Using() {
+    const Driver& driver = Driver::get();
+    if (context_ != nullptr && driver.set_current != nullptr) static_cast<void>(driver.set_current(context_));
+  }
+
+ private:
+  // The two calls of the driver that the runtime does not have.
+  struct Driver {
+    int (*get_current)(void**) = nullptr;
+    int (*set_current)(void*) = nullptr;
+    static const Driver& get() {
+      static const Driver driver = [] {
+        Driver found;
+        void* library = dlopen("libcuda.so.1", RTLD_NOW);
+        if (library != nullptr) {
+          found.get_current = reinterpret_cast<int (*)(void**)>(dlsym(library, "cuCtxGetCurrent"));
+          found.set_current = reinterpret_cast<int (*)(void*)>(dlsym(library, "cuCtxSetCurrent"));
+        }
+        return found;
+      }();
+      return driver;
+    }
+  };
+  void* context_ = nullptr;
+};
+
+class CudaEvent {
+ public:
+  CudaEvent() { ELIR_CUDA(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  ~CudaEvent() { ELIR_CUDA_LOG(cudaEventDestroy(event_)); }
+  void record(cudaStream_t stream) const { ELIR_CUDA(cudaEventRecord(event_, stream)); }
+  void hold_back(cudaStream_t stream) const { ELIR_CUDA(cudaStreamWaitEvent(stream, event_, 0)); }
+  void wait() const { ELIR_CUDA(cudaEventSynchronize(event_)); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
 
 class CudaStream {
  public:

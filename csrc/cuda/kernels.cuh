@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "../kernels.hpp"
+#include "../geometry.hpp"
 
 namespace elir::cuda {
 
@@ -86,25 +86,36 @@ struct DeviceTaps {
   int count;
 };
 
-// Packed pixels of a frame to planar numbers in [0, 1]. One thread per four pixels of a row.
-template <typename T>
-__global__ void load_frame(const std::uint8_t* __restrict__ frame, int frame_width, DeviceTaps rows,
-                           DeviceTaps columns, int red, int height, int width, T* __restrict__ image) {
+// What changes from frame to frame; a recording reads it from memory.
+struct Told {
+  const std::uint8_t* frame;
+  std::uint8_t* restored;
+  std::int64_t pitch;
+  std::uint32_t number;  // of the frame, for its noise
+};
+
+// Pixels of a frame to planar numbers in [0, 1]. One thread per four pixels of a row. `source` lacks what
+// `told` has.
+template <typename T, Format format>
+__global__ void load_frame(const Told* __restrict__ told, Source source, DeviceTaps rows, DeviceTaps columns,
+                           int height, int width, T* __restrict__ image) {
   const int x0 = kWide * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int y = static_cast<int>(blockIdx.y);
   if (x0 >= width || y >= height) return;
+  source.data = told->frame;
+  source.pitch = static_cast<std::ptrdiff_t>(told->pitch);
   const int count = min(kWide, width - x0);
-  const std::ptrdiff_t plane = std::ptrdiff_t(height) * width;
-  const std::ptrdiff_t stride = std::ptrdiff_t(frame_width) * 3;
-  const std::uint8_t* source = frame + rows.first[y] * stride;
+  const int top = rows.first[y];
   float found[3][kWide] = {};
+  bool swapped = false;  // blue is found first
   if (rows.count == 1 && columns.count == 1) {
     const int first = columns.first[x0];
-    const std::uint8_t* pixels = source + std::ptrdiff_t(first) * 3;
-    const bool together = count == kWide && columns.first[x0 + kWide - 1] == first + kWide - 1 &&
-                          columns.first[x0 + 1] == first + 1 &&
-                          reinterpret_cast<std::uintptr_t>(pixels) % 4 == 0;
+    const std::uint8_t* pixels = source.data + top * source.pitch + std::ptrdiff_t(first) * 3;
+    const bool together =
+        format == Format::rgb && count == kWide && columns.first[x0 + kWide - 1] == first + kWide - 1 &&
+        columns.first[x0 + 1] == first + 1 && reinterpret_cast<std::uintptr_t>(pixels) % 4 == 0;
     if (together) {
+      swapped = source.red != 0;
       const auto* words = reinterpret_cast<const std::uint32_t*>(pixels);
       const std::uint32_t read[3] = {words[0], words[1], words[2]};
 #pragma unroll
@@ -116,44 +127,53 @@ __global__ void load_frame(const std::uint8_t* __restrict__ frame, int frame_wid
         }
       }
     } else {
-      for (int i = 0; i < count; ++i) {
-        const std::uint8_t* pixel = source + std::ptrdiff_t(columns.first[x0 + i]) * 3;
-        for (int c = 0; c < 3; ++c) found[c][i] = from_uint8(pixel[c]);
+#pragma unroll
+      for (int i = 0; i < kWide; ++i) {
+        if (i >= count) break;
+        const Rgb pixel = fetch<format>(source, top, columns.first[x0 + i]);
+#pragma unroll
+        for (int c = 0; c < 3; ++c) found[c][i] = from_uint8(pixel.v[c]);
       }
     }
   } else {
     // Rows first, then columns, skipping weights of zero as the host does: the same sums in the same order.
     const float* down = rows.weight + std::ptrdiff_t(y) * rows.count;
-    for (int i = 0; i < count; ++i) {
+#pragma unroll
+    for (int i = 0; i < kWide; ++i) {
+      if (i >= count) break;
       const float* along = columns.weight + std::ptrdiff_t(x0 + i) * columns.count;
-      const std::uint8_t* corner = source + std::ptrdiff_t(columns.first[x0 + i]) * 3;
-      for (int c = 0; c < 3; ++c) {
-        float sum = 0.0F;
-        for (int j = 0; j < columns.count; ++j) {
-          float mixed = 0.0F;
-          for (int k = 0; k < rows.count; ++k) {
-            if (down[k] != 0.0F) mixed += down[k] * from_uint8(corner[k * stride + 3 * j + c]);
-          }
-          sum += along[j] * mixed;
+      const int left = columns.first[x0 + i];
+      float sum[3] = {};
+      for (int j = 0; j < columns.count; ++j) {
+        float mixed[3] = {};
+        for (int k = 0; k < rows.count; ++k) {
+          if (down[k] == 0.0F) continue;
+          const Rgb pixel = fetch<format>(source, top + k, left + j);
+#pragma unroll
+          for (int c = 0; c < 3; ++c) mixed[c] += down[k] * from_uint8(pixel.v[c]);
         }
-        found[c][i] = clip_unit(sum);
+#pragma unroll
+        for (int c = 0; c < 3; ++c) sum[c] += along[j] * mixed[c];
       }
+#pragma unroll
+      for (int c = 0; c < 3; ++c) found[c][i] = clip_unit(sum[c]);
     }
   }
+  const std::ptrdiff_t plane = std::ptrdiff_t(height) * width;
   T* out = image + std::ptrdiff_t(y) * width + x0;
-  write_row(found[red], count, out);
+  write_row(found[0], count, out + (swapped ? 2 * plane : 0));
   write_row(found[1], count, out + plane);
-  write_row(found[2 - red], count, out + 2 * plane);
+  write_row(found[2], count, out + (swapped ? 0 : 2 * plane));
 }
 
-// One thread per cell and group of four channels. `frame` is read from memory where a recording is replayed.
-static __global__ void draw_noise(std::uint64_t seed, const std::uint32_t* frame, int channels, int height,
-                                  int width, float* field) {
+// One thread per cell and group of four channels. `told` null: noise that stays.
+static __global__ void draw_noise(std::uint64_t seed, const Told* told, int channels, int height, int width,
+                                  float* field) {
   const int x = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int y = static_cast<int>(blockIdx.y);
   const int group = static_cast<int>(blockIdx.z);
   if (x >= width || y >= height) return;
-  const std::uint32_t number = frame == nullptr ? 0U : *frame;
+  const std::uint32_t number = told == nullptr ? 0U : told->number;
   const Normals drawn = normals(seed, static_cast<std::uint32_t>(x), static_cast<std::uint32_t>(y),
                                 static_cast<std::uint32_t>(group), number);
   const std::ptrdiff_t plane = std::ptrdiff_t(height) * width;
@@ -202,12 +222,14 @@ __global__ void step_latent(const T* __restrict__ velocity, float step, std::int
   if (latent != nullptr) write_row(value, count, latent + at);
 }
 
-// Planar numbers of a tile to packed pixels. One thread per four pixels of a row. With `sum`, pixels are
-// added up there instead. `broken` becomes 1 where a value is not finite.
+// Planar numbers of a tile to packed pixels, in `packed` or, where that is null, the frame's own memory. One
+// thread per four pixels of a row. With `sum`, pixels are added up there instead. `broken` becomes 1 where a
+// value is not finite.
 template <typename T>
-__global__ void store_frame(const T* __restrict__ decoded, int height, int width, int engine_height,
-                            int engine_width, int top, int left, int frame_width, int red,
-                            std::uint8_t* __restrict__ frame, float* __restrict__ sum, int* broken) {
+__global__ void store_frame(const Told* __restrict__ told, const T* __restrict__ decoded, int height,
+                            int width, int engine_height, int engine_width, int top, int left,
+                            int frame_width, bool blue_first, std::uint8_t* __restrict__ packed,
+                            float* __restrict__ sum, int* broken) {
   const int x0 = kWide * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int y = static_cast<int>(blockIdx.y);
   if (x0 >= width || y >= height) return;
@@ -215,9 +237,9 @@ __global__ void store_frame(const T* __restrict__ decoded, int height, int width
   const std::ptrdiff_t plane = std::ptrdiff_t(engine_height) * engine_width;
   const T* from = decoded + std::ptrdiff_t(y) * engine_width + x0;
   float found[3][kWide];
-  read_row(from, count, found[red]);
+  read_row(from + (blue_first ? 2 * plane : 0), count, found[0]);
   read_row(from + plane, count, found[1]);
-  read_row(from + 2 * plane, count, found[2 - red]);
+  read_row(from + (blue_first ? 0 : 2 * plane), count, found[2]);
   bool finite = true;
 #pragma unroll
   for (int c = 0; c < 3; ++c) {
@@ -232,7 +254,7 @@ __global__ void store_frame(const T* __restrict__ decoded, int height, int width
     }
     return;
   }
-  std::uint8_t* to = frame + at;
+  std::uint8_t* to = (packed == nullptr ? told->restored : packed) + at;
   if (count == kWide && reinterpret_cast<std::uintptr_t>(to) % 4 == 0) {
     std::uint32_t words[3] = {};
 #pragma unroll
@@ -250,14 +272,26 @@ __global__ void store_frame(const T* __restrict__ decoded, int height, int width
 }
 
 // The mean of overlapping tiles, one thread per pixel; leaves the sums at zero.
-static __global__ void finish_tiles(const float* __restrict__ share, std::int64_t pixels,
-                                    float* __restrict__ sum, std::uint8_t* __restrict__ frame) {
+static __global__ void finish_tiles(const Told* __restrict__ told, const float* __restrict__ share,
+                                    std::int64_t pixels, float* __restrict__ sum,
+                                    std::uint8_t* __restrict__ packed) {
   const std::int64_t i = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= pixels) return;
+  std::uint8_t* frame = packed == nullptr ? told->restored : packed;
   for (int c = 0; c < 3; ++c) {
     frame[3 * i + c] = to_uint8(sum[3 * i + c] * share[i]);
     sum[3 * i + c] = 0.0F;
   }
+}
+
+// Packed pixels, red first, to how the restored frame is stored; one thread per pixel.
+static __global__ void repack_frame(const Told* __restrict__ told, const std::uint8_t* __restrict__ packed,
+                                    Target target) {
+  const int x = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const int y = static_cast<int>(blockIdx.y);
+  if (x >= target.width || y >= target.height) return;
+  target.data = told->restored;
+  repack(packed, y, x, target);
 }
 
 }  // namespace elir::cuda

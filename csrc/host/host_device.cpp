@@ -46,9 +46,17 @@ class HostDevice final : public Device {
 
   void copy(const void* from, void* to, std::size_t bytes) override { std::memcpy(to, from, bytes); }
 
-  void prepare(const Geometry& geometry, Order order) override {
+  void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) override {
     geometry_ = geometry;
-    red_ = order == Order::rgb ? 0 : 2;
+    in_ = in;
+    out_ = out;
+    // Frames that are not three bytes a pixel pass through memory where they are.
+    red_in_ = in.format == Format::rgb && in.blue_first ? 2 : 0;
+    red_out_ = out.format == Format::rgb && out.blue_first ? 2 : 0;
+    if (in.format != Format::rgb) {
+      unpacked_.resize(std::size_t(geometry.frame_height) * std::size_t(geometry.frame_width) * 3);
+    }
+    if (out.format != Format::rgb) packed_.resize(geometry.scaled_size());
     tables_.clear();
     for (const Tile& tile : geometry.tiles) {
       tables_.push_back({make_taps(tile.y, geometry.engine_height, geometry.scaled_height,
@@ -60,20 +68,14 @@ class HostDevice final : public Device {
     }
     row_.resize(std::size_t(geometry.frame_width) * 3);
     if (geometry.tiles.size() > 1) {
-      sum_.assign(geometry.scaled_bytes(), 0.0F);
-      share_.assign(std::size_t(geometry.scaled_height) * std::size_t(geometry.scaled_width), 0.0F);
-      for (std::size_t i = 0; i < tables_.size(); ++i) {
-        for (int y = 0; y < tables_[i].height; ++y) {
-          float* share = share_.data() + std::ptrdiff_t(geometry.tiles[i].y + y) * geometry.scaled_width +
-                         geometry.tiles[i].x;
-          for (int x = 0; x < tables_[i].width; ++x) share[x] += 1.0F;
-        }
-      }
-      for (float& share : share_) share = 1.0F / share;
+      sum_.assign(geometry.scaled_size(), 0.0F);
+      share_ = tile_shares(geometry);
     }
   }
 
-  void load_frame(const std::uint8_t* frame, std::size_t tile, void* to) override {
+  void load_frame(std::size_t tile, void* to) override {
+    const std::uint8_t* frame = in_.format == Format::rgb ? work_.frame : unpacked_.data();
+    if (tile == 0) unpack();
     auto* image = static_cast<float*>(to);
     const TileTables& table = tables_[tile];
     const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.frame_width) * 3;
@@ -88,7 +90,7 @@ class HostDevice final : public Device {
       }
       mix_rows(source, stride, table.rows, y);
       for (int channel = 0; channel < 3; ++channel) {
-        mix_columns(row_.data() + (channel == 1 ? 1 : (channel == 0 ? red_ : 2 - red_)), table.columns,
+        mix_columns(row_.data() + (channel == 1 ? 1 : (channel == 0 ? red_in_ : 2 - red_in_)), table.columns,
                     out + channel * plane);
       }
     }
@@ -129,7 +131,8 @@ class HostDevice final : public Device {
     if (latent != state) std::memcpy(latent, state, count * sizeof(float));
   }
 
-  void store_frame(const void* from, std::size_t tile, std::uint8_t* frame) override {
+  void store_frame(const void* from, std::size_t tile) override {
+    std::uint8_t* frame = out_.format == Format::rgb ? work_.restored : packed_.data();
     const auto* decoded = static_cast<const float*>(from);
     const TileTables& table = tables_[tile];
     const int width = geometry_.engine_width;
@@ -148,24 +151,27 @@ class HostDevice final : public Device {
       if (single) {
         std::uint8_t* out = frame + at;
         for (int x = 0; x < table.width; ++x) {
-          out[3 * x + red_] = to_uint8(r[x]);
+          out[3 * x + red_out_] = to_uint8(r[x]);
           out[3 * x + 1] = to_uint8(g[x]);
-          out[3 * x + 2 - red_] = to_uint8(b[x]);
+          out[3 * x + 2 - red_out_] = to_uint8(b[x]);
         }
       } else {
         float* out = sum_.data() + at;
         for (int x = 0; x < table.width; ++x) {
-          out[3 * x + red_] += clip_unit(r[x]);
+          out[3 * x + red_out_] += clip_unit(r[x]);
           out[3 * x + 1] += clip_unit(g[x]);
-          out[3 * x + 2 - red_] += clip_unit(b[x]);
+          out[3 * x + 2 - red_out_] += clip_unit(b[x]);
         }
       }
     }
     finite_ = finite_ && finite;
-    if (!single && tile + 1 == geometry_.tiles.size()) finish_tiles(frame);
+    if (tile + 1 < geometry_.tiles.size()) return;
+    if (!single) finish_tiles(frame);
+    if (out_.format != Format::rgb) pack();
   }
 
-  bool run(std::size_t, std::uint64_t, const std::function<void()>& stages) override {
+  void begin(const Work& work, const std::function<void()>& stages) override {
+    work_ = work;
     finite_ = true;
     try {
       stages();
@@ -173,10 +179,44 @@ class HostDevice final : public Device {
       std::fill(sum_.begin(), sum_.end(), 0.0F);
       throw;
     }
-    return finite_;
   }
 
+  bool finish() override { return finite_; }
+
  private:
+  // The frame as three bytes a pixel, red first.
+  void unpack() {
+    switch (in_.format) {
+      case Format::rgb:
+        return;
+      case Format::rgba:
+        return unpack<Format::rgba>();
+      case Format::gray:
+        return unpack<Format::gray>();
+      case Format::nv12:
+        return unpack<Format::nv12>();
+    }
+  }
+
+  template <Format format>
+  void unpack() {
+    const Source source = in_.source(work_.frame, geometry_.frame_height, geometry_.frame_width);
+    std::uint8_t* out = unpacked_.data();
+    for (int y = 0; y < geometry_.frame_height; ++y) {
+      for (int x = 0; x < geometry_.frame_width; ++x) {
+        const Rgb pixel = fetch<format>(source, y, x);
+        for (int c = 0; c < 3; ++c) *out++ = pixel.v[c];
+      }
+    }
+  }
+
+  void pack() const {
+    const Target target = out_.target(work_.restored, geometry_.scaled_height, geometry_.scaled_width);
+    for (int y = 0; y < target.height; ++y) {
+      for (int x = 0; x < target.width; ++x) repack(packed_.data(), y, x, target);
+    }
+  }
+
   static void* zeroed(std::size_t bytes) {
     const std::size_t size = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
     void* memory = std::aligned_alloc(kAlignment, size);
@@ -204,9 +244,9 @@ class HostDevice final : public Device {
   void copy_row(const std::uint8_t* source, const int* columns, float* out, std::ptrdiff_t plane) const {
     for (int x = 0; x < geometry_.engine_width; ++x) {
       const std::uint8_t* pixel = source + std::ptrdiff_t(columns[x]) * 3;
-      out[x] = from_uint8(pixel[red_]);
+      out[x] = from_uint8(pixel[red_in_]);
       out[plane + x] = from_uint8(pixel[1]);
-      out[2 * plane + x] = from_uint8(pixel[2 - red_]);
+      out[2 * plane + x] = from_uint8(pixel[2 - red_in_]);
     }
   }
 
@@ -247,7 +287,10 @@ class HostDevice final : public Device {
   }
 
   Geometry geometry_{};
-  int red_ = 0;
+  Pixels in_, out_;
+  int red_in_ = 0, red_out_ = 0;
+  Work work_;
+  std::vector<std::uint8_t> unpacked_, packed_;
   std::vector<TileTables> tables_;
   std::vector<float> row_;
   std::vector<float> sum_;    // of overlapping tiles

@@ -23,6 +23,14 @@ struct Case {
   elir::PipelineOptions options;
 };
 
+// A way to store frames of this size; nv12 where the sides are even.
+elir::Pixels make_pixels(int format, bool other, int height, int width) {
+  constexpr elir::Format formats[] = {elir::Format::rgb, elir::Format::rgba, elir::Format::gray,
+                                      elir::Format::nv12};
+  const bool even = height % 2 == 0 && width % 2 == 0;
+  return {format == 3 && !even ? elir::Format::rgb : formats[format], other, other, !other};
+}
+
 Case make_case(std::mt19937& random) {
   const auto pick = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
   Case made;
@@ -46,7 +54,8 @@ Case make_case(std::mt19937& random) {
   made.options.condition_width = 5;
   made.options.table.assign(std::size_t(made.options.steps) * 5, 1.0F);
   made.options.noise = pick(0, 1) == 1 ? elir::Noise::fixed : elir::Noise::per_frame;
-  made.options.order = pick(0, 1) == 1 ? elir::Order::rgb : elir::Order::bgr;
+  made.options.in = make_pixels(pick(0, 3), pick(0, 1) == 1, g.frame_height, g.frame_width);
+  made.options.out = make_pixels(pick(0, 3), pick(0, 1) == 1, g.scaled_height, g.scaled_width);
   return made;
 }
 
@@ -72,15 +81,21 @@ void run_case(std::mt19937& random) {
   set_parts(*pipeline, fail);
   elir::Stream stream(std::move(pipeline), 3, elir::Drop::block);
   stream.start();
-  const std::size_t bytes = made.geometry.frame_bytes();
+  const elir::Pixels& in = made.options.in;
+  const std::size_t bytes = in.bytes(made.geometry.frame_height, made.geometry.frame_width);
+  const elir::Pixels& out = made.options.out;
+  // What comes back is what went in where nothing is lost on the way.
+  const bool kept = in.format == elir::Format::rgb && out.format == in.format &&
+                    in.blue_first == out.blue_first && !made.geometry.scaled();
   std::vector<std::uint8_t> frame(bytes);
   for (std::uint8_t& value : frame) value = static_cast<std::uint8_t>(random());
   constexpr int kFrames = 8;
   fail = 1;  // the first frame fails, the others do not
   std::thread submitter([&] {
     for (int i = 0; i < kFrames; ++i) {
-      const auto index = stream.submit([&](std::uint8_t* to) { std::copy(frame.begin(), frame.end(), to); },
-                                       i * 0.5, std::nullopt, nullptr);
+      const auto index =
+          stream.submit([&](std::uint8_t* to, elir::Work&) { std::copy(frame.begin(), frame.end(), to); },
+                        i * 0.5, std::nullopt, nullptr);
       CHECK(index && *index == static_cast<std::uint64_t>(i));
     }
     stream.close();
@@ -88,9 +103,9 @@ void run_case(std::mt19937& random) {
   for (int i = 0; i < kFrames; ++i) {
     bool same = true;
     const elir::Outcome outcome = stream.result(
-        [&](const std::uint8_t* from) {
-          if (from == nullptr || made.geometry.scaled()) return;
-          for (std::size_t k = 0; k < bytes; ++k) same = same && from[k] == frame[k];
+        [&](const elir::FrameMemory* from) {
+          if (from == nullptr || !kept) return;
+          for (std::size_t k = 0; k < bytes; ++k) same = same && from->get()[k] == frame[k];
         },
         std::nullopt, nullptr);
     CHECK(outcome.failed == (i == 0));
@@ -99,7 +114,7 @@ void run_case(std::mt19937& random) {
   submitter.join();
   bool closed = false;
   try {
-    stream.result([](const std::uint8_t*) {}, std::nullopt, nullptr);
+    stream.result([](const elir::FrameMemory*) {}, std::nullopt, nullptr);
   } catch (const elir::Closed&) {
     closed = true;
   }
@@ -115,7 +130,8 @@ void dropping(elir::Drop drop) {
   set_parts(*pipeline, fail);
   elir::Stream stream(std::move(pipeline), 2, drop);
   stream.start();
-  for (int i = 0; i < 200; ++i) stream.submit([](std::uint8_t*) {}, std::nullopt, std::nullopt, nullptr);
+  for (int i = 0; i < 200; ++i)
+    stream.submit([](std::uint8_t*, elir::Work&) {}, std::nullopt, std::nullopt, nullptr);
   const elir::Counts counts = stream.counts();
   CHECK(counts.submitted == 200 && counts.dropped >= 190);
   // Left with frames in the ring: the destructor ends the worker.

@@ -60,7 +60,7 @@ def frame_of(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 3), (16, 16), (13, 31)])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_pads_by_reflection_and_gives_the_frame_back(size: tuple[int, int], order: str) -> None:
-    stream = wire(make(size, (32, 32), order=order))
+    stream = wire(make(size, (32, 32), format=f"{order}24", output_format=f"{order}24"))
     frame = frame_of(*size)
     stream.submit(frame)
     assert np.array_equal(stream.result().frame, frame)
@@ -339,7 +339,8 @@ def test_result_into_an_array() -> None:
         ({"depth": 0}, "depth is 0"),
         ({"noise": "some"}, "noise is 'some'; allowed: fixed, per-frame, off"),
         ({"drop": "all"}, "drop is 'all'"),
-        ({"order": "rgba"}, "order is 'rgba'; allowed: rgb, bgr"),
+        ({"format": "yuv"}, "format is 'yuv'; allowed: rgb24, bgr24, rgba, bgra, gray, nv12"),
+        ({"matrix": "bt2020"}, "matrix is 'bt2020'; allowed: bt601, bt709"),
         ({"element": "float16"}, "element is 'float16'"),
         ({"interpolation": "area"}, "interpolation is 'area'"),
     ],
