@@ -41,11 +41,13 @@ class BuildSpecification(_Frozen):
     recipe: Recipe
     checkpoint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of the checkpoint file."""
-    backends: tuple[Literal["openvino", "tensorrt", "tensorrt-rtx"], ...]
+    backends: tuple[Literal["openvino", "tensorrt", "tensorrt-rtx", "torch"], ...]
     precision: Precision | None
     """None: FP16 for TensorRT, and on the CPU the fastest that it reports when the bundle is opened."""
     size: tuple[int, int]
     batch: Annotated[int, Field(ge=1)] = 1
+    portable: bool = False
+    """The ONNX files stand beside the TensorRT engines, to build these again on another machine."""
     half_weights: bool = False
     """CPU engines store their weights in 16 bits: half the size, about 1e-3 relative rounding."""
     tensorrt: str | None = None
@@ -141,6 +143,10 @@ class Bundle:
                 f"elir-trt build {self.recipe.task} --backend {backend} --weights CHECKPOINT"
             ) from None
 
+    def read_onnx(self, part: str) -> bytes | None:
+        """The file that a part's TensorRT engines are built from, verified; None if the bundle is not portable."""
+        return self._contents.get(onnx_file(part))
+
     def release(self) -> None:
         """Drop the engines' bytes once backends have taken them in."""
         self._contents.clear()
@@ -183,7 +189,14 @@ def engine_files(backend: str, part: str) -> tuple[str, ...]:
     """Paths in a bundle of the files of one engine."""
     if backend == "openvino":
         return (f"openvino/{part}.xml", f"openvino/{part}.bin")
+    if backend == "torch":
+        return (f"torch/{part}.npz",)
     return (f"{backend}/{part}.engine",)
+
+
+def onnx_file(part: str) -> str:
+    """Path in a portable bundle of the file that a part's TensorRT engines are built from."""
+    return f"onnx/{part}.onnx"
 
 
 def read_manifest(path: Path) -> Manifest:

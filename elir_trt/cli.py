@@ -44,7 +44,9 @@ def build(
     ] = None,
     backend: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="openvino, tensorrt or tensorrt-rtx; may be repeated. Default: all that are here."),
+        typer.Option(
+            help="openvino, tensorrt, tensorrt-rtx or torch; may be repeated. Default: what is here."
+        ),
     ] = None,
     precision: Annotated[
         Optional[str],  # noqa: UP045
@@ -56,6 +58,9 @@ def build(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 1,
     half_weights: Annotated[bool, typer.Option(help="Keep the CPU engines' weights in 16 bits.")] = False,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="Keep the ONNX files, to build TensorRT engines elsewhere.")
+    ] = False,
     force: Annotated[bool, typer.Option(help="Build again, and replace the output.")] = False,
 ) -> None:
     """Make a bundle of a recipe and a checkpoint."""
@@ -64,7 +69,7 @@ def build(
 
     chosen = load_recipe(recipe)
     for name in backend or []:
-        _one_of("--backend", name, ("openvino", "tensorrt", "tensorrt-rtx"))
+        _one_of("--backend", name, ("openvino", "tensorrt", "tensorrt-rtx", "torch"))
     if precision is not None:
         _one_of("--precision", precision, ("fp32", "fp16", "bf16"))
     with _bar("Building") as show:
@@ -77,6 +82,7 @@ def build(
             size=_size(size) if size else None,
             batch=batch,
             half_weights=half_weights,
+            portable=portable,
             force=force,
             progress=show,
         )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt import _core
-from elir_trt.backends import Backend, open_backend
+from elir_trt.backends import Backend, Refused, open_backend
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError, FrameError
 from elir_trt.geometry import Geometry, plan
@@ -61,6 +61,7 @@ def open(
     device: str = "auto",
     backend: str = "auto",
     order: Order = "rgb",
+    refused: Refused = "fallback",
 ) -> Restorer:
     """Open a bundle for restoring.
 
@@ -68,8 +69,11 @@ def open(
         name_or_bundle: a bundle's folder, or a task: the newest bundle built for it, or the one that ships with
             the package ("camera").
         device: "auto", "cpu" or "cuda".
-        backend: "auto", "tensorrt", "tensorrt-rtx" or "openvino".
+        backend: "auto", "tensorrt", "tensorrt-rtx", "torch" or "openvino".
         order: channel order of frames, in and out: "rgb" or "bgr" (OpenCV's).
+        refused: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with another
+            backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
+            "raise" raises.
 
     Raises:
         BundleError: there is no such bundle, or it must not be trusted.
@@ -78,7 +82,7 @@ def open(
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
     bundle = Bundle(find_bundle(name_or_bundle))
-    opened = open_backend(bundle, backend, device)
+    opened = open_backend(bundle, backend, device, refused)
     bundle.release()
     return Restorer(bundle, opened, order=order)
 
@@ -126,7 +130,8 @@ class Restorer:
                 )
                 self._single.key = key
             self._single.submit(frame)
-            return self._single.result().frame
+            restored: Frame = self._single.result().frame
+            return restored
 
     def stream(
         self,
@@ -189,7 +194,9 @@ class Restorer:
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
         if results == "device" and self.backend.device != "cuda":
-            raise DeviceError(f"results='device' needs a GPU; this restorer runs on the {self.backend.device}")
+            raise DeviceError(
+                f"results='device' needs a GPU; this restorer runs on the {self.backend.device}"
+            )
         own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
         pixels = Pixels(format or own, output_format or own, matrix, full_range)
         stream = Stream(
@@ -456,6 +463,7 @@ class Stream:
             self._closed = True
             if self._core is not None:
                 self._core.close()
+                self.restorer.backend.stream_closed()
             self._opened.set()
 
     def __enter__(self) -> Stream:

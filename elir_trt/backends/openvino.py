@@ -114,6 +114,9 @@ class OpenVinoBackend:
             bound[part] = _Enqueue(request)
         return bound
 
+    def stream_closed(self) -> None:
+        """Nothing to keep."""
+
 
 class _Enqueue:
     """Runs a request over its bound tensors; waiting releases the GIL."""

@@ -90,7 +90,7 @@ class TensorRtBackend:
             bound[part] = _Enqueue(part, context, self._api)
         return bound
 
-    def save_runtime_cache(self) -> None:
+    def stream_closed(self) -> None:
         """Keep what TensorRT-RTX compiled in the bundle's folder, where that can be written."""
         if self._cache is None:
             return

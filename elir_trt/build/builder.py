@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -33,6 +34,7 @@ from elir_trt.bundle import (
     PartRecord,
     cache_folder,
     engine_files,
+    onnx_file,
 )
 from elir_trt.errors import BuildError, BundleError, CheckpointError
 from elir_trt.parts import PARTS
@@ -41,10 +43,22 @@ from elir_trt.recipe import SIZE_MULTIPLE, Precision, Recipe
 if TYPE_CHECKING:
     from elir_trt.model.elir import Elir
 
-BackendName = Literal["openvino", "tensorrt", "tensorrt-rtx"]
+BackendName = Literal["openvino", "tensorrt", "tensorrt-rtx", "torch"]
 
 #: Called with what is being done, how many units are done and how many there are.
 Progress = Callable[[str, int, int], None]
+
+
+def default_backends() -> tuple[BackendName, ...]:
+    """The backends that a bundle gets where none are named.
+
+    All that can be built here; torch's weights only where there is a GPU and no TensorRT.
+    """
+    from elir_trt import _core
+
+    usable = usable_backends()
+    gpu = not _core.cuda_problem() and not any(name.startswith("tensorrt") for name in usable)
+    return tuple(name for name in usable if name != "torch" or gpu)
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ def usable_backends() -> tuple[BackendName, ...]:
         "openvino": "openvino",
         "tensorrt": "tensorrt",
         "tensorrt-rtx": "tensorrt_rtx",
+        "torch": "torch",
     }
     return tuple(name for name, module in modules.items() if importlib.util.find_spec(module) is not None)
 
@@ -84,6 +99,7 @@ def build(
     size: tuple[int, int] | None = None,
     batch: int = 1,
     half_weights: bool = False,
+    portable: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -98,7 +114,9 @@ def build(
         size: height and width of the engines' input; None: the recipe's. OpenVINO engines are reshaped to
             other sizes when they are opened, TensorRT engines are not.
         batch: images per call.
-        half_weights: keep the CPU engines' weights in 16 bits.
+        half_weights: keep the weights of CPU engines and of torch in 16 bits.
+        portable: keep the ONNX files beside TensorRT's engines, so that a machine without torch can build these
+            again for its GPU (``elir_trt.open(..., refused="rebuild")``).
         force: build even if the cache has this very bundle, and replace what is in ``output``.
         progress: is called as the work goes on.
 
@@ -113,7 +131,7 @@ def build(
             raise BuildError(f"size: {name} is {value}; it must be a positive multiple of {SIZE_MULTIPLE}")
     if batch < 1:
         raise BuildError(f"batch is {batch}; expected at least 1")
-    chosen = tuple(sorted(set(usable_backends() if backends is None else backends)))
+    chosen = tuple(sorted(set(default_backends() if backends is None else backends)))
     if not chosen:
         raise BuildError("no backend to build for: install one with: pip install openvino")
     for backend in chosen:
@@ -129,6 +147,7 @@ def build(
         size=size,
         batch=batch,
         half_weights=half_weights,
+        portable=portable and any(name.startswith("tensorrt") for name in chosen),
         tensorrt=_tensorrt_version(chosen),
         gpu=_gpu(chosen),
     )
@@ -192,16 +211,21 @@ def _build_into(
             )
             done += 1
     progress("done", total, total)
-    names = [CONDITIONING]
-    names += [
-        name for backend in specification.backends for part in PARTS for name in engine_files(backend, part)
-    ]
+    return _write_manifest(folder, specification, model.fmir.condition_width, records)
+
+
+def _write_manifest(
+    folder: Path,
+    specification: BuildSpecification,
+    condition_width: int,
+    records: Mapping[str, Mapping[str, PartRecord]],
+) -> Manifest:
     manifest = Manifest(
         format="elir_trt bundle",
         schema_version=SCHEMA,
         specification=specification,
-        condition_width=model.fmir.condition_width,
-        files={name: file_digest(folder / name) for name in names},
+        condition_width=condition_width,
+        files={name: file_digest(folder / name) for name in _file_names(specification)},
         parts=records,
         built_with=_versions(),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -211,6 +235,14 @@ def _build_into(
         json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8"
     )
     return manifest
+
+
+def _file_names(specification: BuildSpecification) -> list[str]:
+    names = [CONDITIONING]
+    names += [
+        name for backend in specification.backends for part in PARTS for name in engine_files(backend, part)
+    ]
+    return names + ([onnx_file(part) for part in PARTS] if specification.portable else [])
 
 
 def _at(progress: Progress, done: int, total: int, text: str) -> None:
@@ -234,17 +266,95 @@ def _build_part(
         began = time.perf_counter()
         _write_openvino(exported.data, folder / "openvino" / f"{part}.xml", specification.half_weights)
         return PartRecord(relative_error=exported.relative_error, seconds=time.perf_counter() - began)
+    if backend == "torch":
+        return _write_torch(model, part, folder / engine_files("torch", part)[0], specification)
+    exported = export_part(model, part, size=size, precision=specification.precision or "fp16", batch=batch)
+    if specification.portable:
+        file = folder / onnx_file(part)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(exported.data)
+    seconds, layers = _write_engine(exported.data, folder, specification, backend, part, say)
+    return PartRecord(relative_error=exported.relative_error, seconds=seconds, layers=layers)
+
+
+def _write_engine(
+    onnx: bytes,
+    folder: Path,
+    specification: BuildSpecification,
+    backend: Literal["tensorrt", "tensorrt-rtx"],
+    part: str,
+    say: Callable[[str], None],
+) -> tuple[float, int]:
     from elir_trt.build.tensorrt_builder import build_engine
 
-    exported = export_part(model, part, size=size, precision=specification.precision or "fp16", batch=batch)
+    gpu = re.sub(r"[^A-Za-z0-9]+", "-", specification.gpu or "any")
     result = build_engine(
-        exported.data,
+        onnx,
         flavour=backend,
-        timing_cache=cache_folder() / "timing" / f"{specification.tensorrt}.cache",
+        timing_cache=cache_folder() / "timing" / f"{specification.tensorrt}-{gpu}.cache",
         progress=lambda phase, at, of: say(f"{backend}: {part}: {phase} {at}/{of}"),
     )
-    (folder / backend / f"{part}.engine").write_bytes(result.data)
-    return PartRecord(relative_error=exported.relative_error, seconds=result.seconds, layers=result.layers)
+    (folder / engine_files(backend, part)[0]).write_bytes(result.data)
+    return result.seconds, result.layers
+
+
+def _write_torch(model: Elir, part: str, path: Path, specification: BuildSpecification) -> PartRecord:
+    began = time.perf_counter()
+    kind = np.float16 if specification.half_weights else np.float32
+    state = {key: value.numpy() for key, value in model.parts()[part].state_dict().items()}
+    kept = {key: value.astype(kind) for key, value in state.items()}
+    np.savez(path, **kept)
+    # What rounding the weights costs; a GPU's own rounding comes on top.
+    lost = sum(float(np.sum((kept[key].astype(np.float64) - state[key]) ** 2)) for key in state)
+    whole = sum(float(np.sum(state[key].astype(np.float64) ** 2)) for key in state)
+    return PartRecord(relative_error=(lost / max(whole, 1e-30)) ** 0.5, seconds=time.perf_counter() - began)
+
+
+def rebuild_engines(bundle: Bundle, flavour: Literal["tensorrt", "tensorrt-rtx"]) -> Path:
+    """Build the TensorRT engines of a portable bundle for the GPU and the TensorRT that are here.
+
+    Needs no torch. The result is a bundle in the user's cache, found again the next time.
+
+    Args:
+        bundle: opened, and not released.
+        flavour: which TensorRT.
+
+    Returns:
+        the folder of the new bundle.
+
+    Raises:
+        BuildError: the bundle is not portable, or TensorRT refuses a file.
+    """
+    old = bundle.manifest.specification
+    if not old.portable:
+        raise BuildError(
+            f"{bundle.path}: its engines cannot be built again here: it has no ONNX files; build it with: "
+            f"elir-trt build {bundle.recipe.task} --portable --weights CHECKPOINT"
+        )
+    specification = old.model_copy(
+        update={"backends": (flavour,), "tensorrt": _tensorrt_version((flavour,)), "gpu": _gpu((flavour,))}
+    )
+    path = cache_folder() / "bundles" / f"{bundle.recipe.task}-{specification.key()[:16]}"
+    with _locked(path):
+        with contextlib.suppress(BundleError):
+            if Bundle(path).manifest.specification == specification:
+                return path
+        with _written_whole(path) as folder:
+            (folder / flavour).mkdir()
+            (folder / "onnx").mkdir()
+            np.save(folder / CONDITIONING, bundle.table, allow_pickle=False)
+            records: dict[str, PartRecord] = {}
+            for part in PARTS:
+                onnx = bundle.read_onnx(part)
+                assert onnx is not None
+                (folder / onnx_file(part)).write_bytes(onnx)
+                seconds, layers = _write_engine(onnx, folder, specification, flavour, part, lambda _: None)
+                before = next(iter(bundle.manifest.parts.values()))[part]
+                records[part] = PartRecord(
+                    relative_error=before.relative_error, seconds=seconds, layers=layers
+                )
+            _write_manifest(folder, specification, bundle.condition_width, {flavour: records})
+    return path
 
 
 def _write_openvino(onnx: bytes, xml: Path, half_weights: bool) -> None:
@@ -257,7 +367,7 @@ def _write_openvino(onnx: bytes, xml: Path, half_weights: bool) -> None:
 
 
 def _tensorrt_version(backends: Sequence[BackendName]) -> str | None:
-    names = [name for name in backends if name != "openvino"]
+    names = [name for name in backends if name.startswith("tensorrt")]
     if not names:
         return None
     found = []
@@ -272,7 +382,7 @@ def _tensorrt_version(backends: Sequence[BackendName]) -> str | None:
 
 
 def _gpu(backends: Sequence[BackendName]) -> str | None:
-    if all(name == "openvino" for name in backends):
+    if not any(name.startswith("tensorrt") for name in backends):
         return None
     from elir_trt.gpu import find_gpu
 

@@ -27,6 +27,10 @@ class Elir(nn.Module):
         self.fmir = Velocity(channels, architecture.velocity, overparametrised)
         self.dec = Decoder(architecture.autoencoder, channels)
 
+    def parts(self) -> dict[str, nn.Module]:
+        """The four parts by the names that they have outside of checkpoints."""
+        return {"encoder": self.enc, "coarse": self.mmse, "velocity": self.fmir, "decoder": self.dec}
+
     def steps_from(self, z: Tensor, steps: int) -> Tensor:
         """Integrate the velocity field from ``z`` at t = 0 to t = 1 with ``steps`` Euler steps."""
         for k in range(steps):

@@ -143,8 +143,19 @@ def test_the_stages_are_those_of_the_host(
     rng = np.random.default_rng(sum(size))
     frames = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(6)]
     for order in ("rgb", "bgr"):
-        expected = through(stream_of(size, recipe, "cpu", noise=noise, format=f"{order}24", output_format=f"{order}24"), frames)
-        core = stream_of(size, recipe, "cuda", element=element, noise=noise, format=f"{order}24", output_format=f"{order}24")
+        expected = through(
+            stream_of(size, recipe, "cpu", noise=noise, format=f"{order}24", output_format=f"{order}24"),
+            frames,
+        )
+        core = stream_of(
+            size,
+            recipe,
+            "cuda",
+            element=element,
+            noise=noise,
+            format=f"{order}24",
+            output_format=f"{order}24",
+        )
         for found, right in zip(through(core, frames), expected, strict=True):
             assert int(np.abs(found.astype(int) - right.astype(int)).max()) <= BOUNDS[element]
         assert core.way == "recorded"

@@ -1,0 +1,123 @@
+"""PyTorch runs the parts: on a GPU where TensorRT is not installed, and as the yardstick for the others.
+
+On a GPU the parts are float16 or bfloat16 modules, channels last. The core records them with the rest of the frame,
+so what they allocate comes from a pool of their own: a recording keeps addresses, and nobody else may get these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from elir_trt.errors import BackendError
+from elir_trt.parts import PARTS, TENSORS, part_shapes
+
+if TYPE_CHECKING:
+    from elir_trt.backends import Buffers, Enqueue
+    from elir_trt.bundle import Bundle
+
+ELEMENTS: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+class TorchBackend:
+    """The parts of a bundle as torch modules."""
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        """Read the weights; each file's digest was checked when the bundle opened its folder.
+
+        Args:
+            bundle: with weights for torch.
+            device: "cpu", in float32, or "cuda", in the bundle's precision or else float16.
+
+        Raises:
+            BackendError: torch is missing, sees no GPU, or a file does not hold the part's weights.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise BackendError(
+                f"the backend torch cannot be used ({error}); install it with: pip install torch"
+            ) from error
+        from elir_trt.build.export import part_module
+        from elir_trt.model.elir import Elir
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BackendError(
+                f"the backend torch sees no GPU: torch {torch.__version__} was built "
+                f"{'for CUDA ' + torch.version.cuda if torch.version.cuda else 'without CUDA'}"
+            )
+        self.bundle, self.device = bundle, device
+        wanted = bundle.manifest.specification.precision
+        self.precision: str = "fp32" if device == "cpu" else wanted or "fp16"
+        self.element = ELEMENTS[self.precision]
+        model = Elir(bundle.recipe.architecture)
+        for part, module in model.parts().items():
+            (content,) = bundle.read_engine("torch", part)
+            try:
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    state = {key: torch.from_numpy(arrays[key].astype(np.float32)) for key in arrays.files}
+                module.load_state_dict(state)
+            except (ValueError, RuntimeError) as error:
+                text = str(error).splitlines()[0]
+                raise BackendError(f"{bundle.path}: torch refuses the {part}'s weights: {text}") from error
+        self._modules: dict[str, Any] = {}
+        for part in PARTS:
+            module = part_module(model, part).eval().requires_grad_(False)
+            placed: Any = module.to(device, getattr(torch, self.element))
+            self._modules[part] = placed.to(memory_format=torch.channels_last)
+
+    def sizes(self) -> None:
+        """Any size."""
+        return None
+
+    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
+        """Give each part the core's buffers as tensors."""
+        import torch
+
+        shapes = part_shapes(self.bundle.recipe.architecture, size, self.bundle.condition_width)
+        tensors = {name: torch.utils.dlpack.from_dlpack(buffers.view(name)) for name in shapes}
+        pool = torch.cuda.MemPool() if self.device == "cuda" else None
+        bound: dict[str, Enqueue] = {}
+        for part in PARTS:
+            inputs, output = TENSORS[part]
+            bound[part] = _Enqueue(
+                self._modules[part], [tensors[name] for name in inputs], tensors[output], pool
+            )
+        return bound
+
+    def stream_closed(self) -> None:
+        """Nothing to keep."""
+
+
+class _Enqueue:
+    """Runs a module over its tensors, on the core's stream."""
+
+    def __init__(self, module: Any, inputs: list[Any], output: Any, pool: Any) -> None:
+        self._module, self._inputs, self._output, self._pool = module, inputs, output, pool
+
+    def __call__(self, stream_handle: int) -> None:
+        import torch
+
+        with torch.inference_mode(), _on(stream_handle, self._pool):
+            self._output.copy_(self._module(*self._inputs))
+
+
+@contextlib.contextmanager
+def _on(stream_handle: int, pool: Any) -> Iterator[None]:
+    import torch
+
+    if pool is None:
+        yield
+        return
+    with (
+        torch.cuda.stream(torch.cuda.ExternalStream(stream_handle)),  # type: ignore[no-untyped-call]
+        torch.cuda.use_mem_pool(pool),
+        torch.backends.cudnn.flags(enabled=True, benchmark=True),
+    ):
+        yield
