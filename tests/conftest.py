@@ -22,7 +22,8 @@ def _prefer_installed() -> None:
 
 
 _prefer_installed()
-sys.path.insert(0, str(ROOT / "tests"))
+for folder in ("tests", "tests/gpu"):
+    sys.path.insert(0, str(ROOT / folder))
 
 
 @pytest.fixture(scope="session")

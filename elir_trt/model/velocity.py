@@ -42,6 +42,7 @@ class _TimeMlp(nn.Module):
         self.linear2 = nn.Linear(TIME_WIDTH, TIME_WIDTH)
 
     def forward(self, embedding: Tensor) -> Tensor:
+        embedding = embedding.to(self.linear1.weight.dtype)
         return self.linear2(F.silu(self.linear1(embedding)))  # type: ignore[no-any-return]
 
 

@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.gpu)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def gpu() -> None:
     problem = _core.cuda_problem()
     if problem and os.environ.get("ELIR_TRT_REQUIRE_GPU"):

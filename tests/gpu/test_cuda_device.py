@@ -46,23 +46,6 @@ def recipe_of(mode: str, scale: int, interpolation: str) -> Recipe:
     )
 
 
-class View:
-    """Memory of the GPU for torch."""
-
-    def __init__(self, core: _core.Stream, name: str) -> None:
-        self.element = core.element(name)
-        self.__cuda_array_interface__ = {
-            "shape": tuple(core.shape(name)),
-            "typestr": "<f4" if self.element == "float32" else "<f2",
-            "data": (core.address(name), False),
-            "version": 3,
-        }
-
-    def tensor(self) -> Any:
-        found = torch.as_tensor(self, device="cuda")
-        return found.view(torch.bfloat16) if self.element == "bfloat16" else found
-
-
 def host_parts(core: _core.Stream) -> dict[str, Callable[[int], None]]:
     b = {n: core.buffer(n) for n in ("image", "encoded", "coarse", "latent", "velocity", "decoded")}
 
@@ -85,7 +68,7 @@ def host_parts(core: _core.Stream) -> dict[str, Callable[[int], None]]:
 
 def cuda_parts(core: _core.Stream) -> dict[str, Callable[[int], None]]:
     names = ("image", "encoded", "coarse", "latent", "velocity", "decoded")
-    b = {n: View(core, n).tensor() for n in names}
+    b = {n: torch.from_dlpack(core.view(n)) for n in names}
 
     def on_stream(work: Callable[[], None]) -> Callable[[int], None]:
         def run(handle: int) -> None:
