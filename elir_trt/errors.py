@@ -27,6 +27,10 @@ class BuildError(ElirError):
     """An engine could not be built."""
 
 
+class CalibrationError(BuildError):
+    """Frames to calibrate with are missing, too few, or no pictures."""
+
+
 class BundleError(ElirError):
     """A bundle is missing, incomplete, changed, foreign, or newer than this package."""
 

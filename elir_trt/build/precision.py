@@ -1,0 +1,336 @@
+"""Which part runs in which precision: what was asked for, a search for it, and a gate that does not trust either.
+
+All of it is measured on held-out frames against float32, with the backend's own arithmetic: OpenVINO runs its files,
+whose low-precision transformations are not always those of the file; files for TensorRT, which needs a GPU, are run by
+ONNX Runtime as they are written.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from elir_trt import _core
+from elir_trt.bounds import PART_BOUNDS, PART_PRECISIONS, PartPrecision
+from elir_trt.build.calibration import Calibration, Tensors, part_inputs, to_image
+from elir_trt.build.export import conditioning_table, export_part, relative_error
+from elir_trt.build.quantize import Scheme, quantize, run_file
+from elir_trt.build.typed import Half, narrow, overflowing
+from elir_trt.bundle import PartRecord, SearchRow
+from elir_trt.errors import BuildError
+from elir_trt.model.elir import Elir
+from elir_trt.parts import PARTS, TENSORS
+from elir_trt.recipe import Recipe
+
+Array = npt.NDArray[np.float32]
+Run = Callable[[Tensors], Array]
+Say = Callable[[str], None]
+#: The pipeline's least PSNR against float32 where precisions were named and not searched, in dB.
+LEAST_PSNR = 30.0
+#: Runs of which the median time is taken.
+_RUNS = 9
+
+
+def parse_precision(text: str) -> Literal["auto"] | dict[str, PartPrecision]:
+    """Read "int8", "auto", or "velocity=int8,decoder=fp16"; the latter leaves the other parts as they are.
+
+    Raises:
+        BuildError: a part or a precision is unknown.
+    """
+    if text == "auto":
+        return "auto"
+    found: dict[str, PartPrecision] = {}
+    for item in text.split(","):
+        part, given, precision = item.strip().rpartition("=")
+        if precision not in PART_PRECISIONS:
+            raise BuildError(
+                f"precision is {item.strip()!r}; allowed: auto, {', '.join(PART_PRECISIONS)}, "
+                "or PART=PRECISION, separated by commas"
+            )
+        if given and part not in PARTS:
+            raise BuildError(f"precision is for part {part!r}; allowed: {', '.join(PARTS)}")
+        found.update(dict.fromkeys([part] if given else PARTS, precision))
+    return found
+
+
+@dataclass
+class Choice:
+    """What a backend's parts came out as.
+
+    Attributes:
+        precisions, files, records: of each part; the files are ONNX.
+        psnr: of restored held-out frames against float32, in dB; the worse of the default steps and all of them.
+        search: the table of a search, empty without one.
+    """
+
+    precisions: dict[str, PartPrecision]
+    files: dict[str, bytes]
+    records: dict[str, PartRecord]
+    psnr: float
+    search: list[SearchRow] = field(default_factory=list)
+
+
+class Chooser:
+    """Exports, quantizes, runs and compares the parts of one model for one backend."""
+
+    def __init__(
+        self,
+        model: Elir,
+        recipe: Recipe,
+        calibration: Calibration,
+        *,
+        size: tuple[int, int],
+        backend: str,
+        base: PartPrecision,
+    ) -> None:
+        """``base``: precision of parts that nobody asked to be another; the core's element type on a GPU."""
+        self.model, self.recipe, self.backend, self.base = model, recipe, backend, base
+        self.size, self.calibration = size, calibration
+        self._floats: dict[str, bytes] = {}
+        self._made: dict[tuple[str, PartPrecision], bytes] = {}
+        self._runs: dict[tuple[str, PartPrecision], Run] = {}
+        self.notes: dict[str, str] = {}
+        self._fed = part_inputs(model, recipe, calibration.frames)
+        self._held_out = part_inputs(model, recipe, calibration.held_out, seed=1)
+        self._table = conditioning_table(model, recipe.steps)
+        default = recipe.steps if recipe.default_steps is None else recipe.default_steps
+        self._steps = sorted({default, recipe.steps})
+        self._reference = {part: self._float_run(part) for part in PARTS}
+        self._expected = {steps: self._restore(self._reference, steps) for steps in self._steps}
+
+    # Files
+
+    def float_file(self, part: str) -> bytes:
+        """The float32 ONNX model of a part."""
+        if part not in self._floats:
+            self._floats[part] = export_part(self.model, part, size=self.size).data
+        return self._floats[part]
+
+    def file(self, part: str, precision: PartPrecision) -> bytes:
+        """The ONNX model of a part in a precision, as the backend takes it."""
+        key = (part, precision)
+        if key not in self._made:
+            data = self.float_file(part)
+            if precision in ("int8", "int8-inner", "fp8"):
+                data = quantize(data, self._fed[part], cast(Scheme, precision))
+            self._made[key] = data if self.backend == "openvino" else self._typed(part, precision, data)
+        return self._made[key]
+
+    def _typed(self, part: str, precision: PartPrecision, data: bytes) -> bytes:
+        if self.base == "fp32":
+            if precision in ("fp16", "bf16"):
+                raise BuildError(f"{part} is {precision}, another part fp32: on TensorRT name fp16 or bf16 for one")
+            return data
+        if precision in ("fp16", "bf16") and precision != self.base:
+            raise BuildError(f"{part} is {precision}, another part {self.base}: on TensorRT they share one type")
+        if precision == "fp32":
+            import onnx
+
+            wide = [node.name for node in onnx.load_model_from_string(data).graph.node]
+        else:
+            wide = self._overflowing(part, data) if self.base == "fp16" else []
+        return narrow(data, cast(Half, self.base), wide)
+
+    def _overflowing(self, part: str, data: bytes) -> list[str]:
+        found = overflowing(data, self._fed[part][:4])
+        worst = {name: value for name, value in found.items() if value > 0}
+        if worst:
+            text = ", ".join(f"{name} ({value:.3g})" for name, value in worst.items())
+            self.notes[part] = f"beyond FP16's 65504 and kept in FP32, with what reads them: {text}"
+        return list(found)
+
+    # Running
+
+    def _float_run(self, part: str) -> Run:
+        return _openvino_run(self.float_file(part), part, "f32")
+
+    def run(self, part: str, precision: PartPrecision) -> Run:
+        """A part as the backend computes it."""
+        key = (part, precision)
+        if key not in self._runs:
+            data = self.file(part, precision)
+            if self.backend == "openvino":
+                self._runs[key] = _openvino_run(data, part, hint_of(precision))
+            else:
+                self._runs[key] = lambda feed: run_file(data, [feed])[0]
+        return self._runs[key]
+
+    def error(self, part: str, precision: PartPrecision) -> float:
+        """Mean relative error of a part's output over held-out inputs."""
+        run, reference = self.run(part, precision), self._reference[part]
+        return float(np.mean([relative_error(run(x), reference(x)) for x in self._held_out[part]]))
+
+    def _restore(self, runs: Mapping[str, Run], steps: int) -> list[Array]:
+        restored = []
+        first = steps * (steps - 1) // 2
+        for index, frame in enumerate(self.calibration.held_out):
+            encoded = runs["encoder"]({"image": to_image(frame)})
+            z = runs["coarse"]({"encoded": encoded})
+            if steps > 0:
+                noise = _core.noise_field(1, *z.shape[1:], frame=index)
+                z = z + np.float32(self.recipe.sigma) * noise[None]
+            for k in range(steps):
+                row = self._table[first + k : first + k + 1]
+                z = z + runs["velocity"]({"latent": z, "condition": row}) / np.float32(steps)
+            restored.append(np.clip(runs["decoder"]({"latent": z}), 0.0, 1.0))
+        return restored
+
+    def squared_error(self, precisions: Mapping[str, PartPrecision]) -> float:
+        """Mean squared error of restored frames against float32; parts that are not named are float32."""
+        runs = {part: self._reference[part] for part in PARTS}
+        runs.update({part: self.run(part, precision) for part, precision in precisions.items()})
+        worst = 0.0
+        for steps in self._steps:
+            pairs = zip(self._restore(runs, steps), self._expected[steps], strict=True)
+            worst = max(worst, float(np.mean([np.mean((a - b) ** 2) for a, b in pairs])))
+        return worst
+
+    def milliseconds(self, part: str, precision: PartPrecision) -> float:
+        """Median time of a part on this machine's CPU. For TensorRT's types it is what float32 takes, scaled."""
+        feed = self._held_out[part][0]
+        if self.backend != "openvino":
+            share = {"fp32": 2.0, "int8": 0.5, "int8-inner": 0.55, "fp8": 0.5}.get(precision, 1.0)
+            return share * _median_ms(self._reference[part], feed)
+        return _median_ms(self.run(part, precision), feed)
+
+    # Choosing
+
+    def named(self, asked: Mapping[str, PartPrecision], floor: float, say: Say) -> Choice:
+        """The precisions that were asked for; parts beyond their bounds, and then the worst, a precision higher."""
+        precisions = {part: asked.get(part, self.base) for part in PARTS}
+        for part in PARTS:
+            say(f"{self.backend}: comparing the {part}")
+            precisions[part] = self._within_bounds(part, precisions[part])
+        while True:
+            squared = self.squared_error(precisions)
+            if psnr_of(squared) >= floor or all(p == "fp32" for p in precisions.values()):
+                return self._choice(precisions, squared)
+            alone = {p: self.squared_error({p: precisions[p]}) for p in PARTS if precisions[p] != "fp32"}
+            part = max(alone, key=alone.__getitem__)
+            better = self._higher(precisions[part])
+            self._note(part, f"{precisions[part]} left the pipeline at {psnr_of(squared):.1f} dB of {floor:.0f}")
+            precisions[part] = self._within_bounds(part, better)
+
+    def search(self, floor: float, say: Say) -> Choice:
+        """The fastest assignment whose restored frames keep ``floor`` dB of PSNR against float32.
+
+        Each part is measured alone in every precision. Squared errors of independent roundings add up, which orders
+        the assignments worth running; what is taken was run as a whole.
+        """
+        candidates: tuple[PartPrecision, ...] = (self.base, "int8-inner", "int8")
+        rows: list[SearchRow] = []
+        measured: dict[tuple[str, PartPrecision], tuple[float, float]] = {}
+        for part in PARTS:
+            for precision in candidates:
+                say(f"{self.backend}: measuring the {part} in {precision}")
+                error = self.error(part, precision)
+                ms = self.milliseconds(part, precision)
+                squared = self.squared_error({part: precision})
+                fits = error <= PART_BOUNDS[precision]
+                if fits:
+                    measured[part, precision] = (ms, squared)
+                rows.append(
+                    SearchRow(
+                        part=part,
+                        precision=precision,
+                        ms=ms,
+                        psnr=psnr_of(squared),
+                        relative_error=error,
+                        within_bounds=fits,
+                    )
+                )
+            if all((part, precision) not in measured for precision in candidates):
+                measured[part, "fp32"] = (self.milliseconds(part, "fp32"), 0.0)
+        default = self.recipe.steps if self.recipe.default_steps is None else self.recipe.default_steps
+        times = {"encoder": 1, "coarse": 1, "velocity": default, "decoder": 1}
+        options = [[key for key in measured if key[0] == part] for part in PARTS]
+
+        def cost(keys: Sequence[tuple[str, PartPrecision]]) -> float:
+            # Steps that are not taken by default count a little: someone may ask for them.
+            return sum(max(times[key[0]], 0.01) * measured[key][0] for key in keys)
+
+        limit = 10 ** (-floor / 10)
+        for keys in sorted(itertools.product(*options), key=cost):
+            if sum(measured[key][1] for key in keys) > 1.5 * limit:
+                continue
+            precisions = dict(keys)
+            squared = self.squared_error(precisions)
+            if squared <= limit:
+                return self._choice(precisions, squared, rows)
+        precisions = dict.fromkeys(PARTS, cast(PartPrecision, "fp32"))
+        return self._choice(precisions, self.squared_error(precisions), rows)
+
+    def _within_bounds(self, part: str, precision: PartPrecision) -> PartPrecision:
+        while precision != "fp32":
+            error = self.error(part, precision)
+            if error <= PART_BOUNDS[precision]:
+                break
+            self._note(part, f"{precision} was off by {error:.3f} of {PART_BOUNDS[precision]:.3f}")
+            precision = self._higher(precision)
+        return precision
+
+    def _higher(self, precision: PartPrecision) -> PartPrecision:
+        if precision == "int8":
+            return "int8-inner"
+        return self.base if precision in ("int8-inner", "fp8") else "fp32"
+
+    def _note(self, part: str, text: str) -> None:
+        self.notes[part] = f"{self.notes[part]}; {text}" if part in self.notes else text
+
+    def _choice(
+        self, precisions: dict[str, PartPrecision], squared: float, rows: Sequence[SearchRow] = ()
+    ) -> Choice:
+        records = {
+            part: PartRecord(
+                relative_error=self.error(part, precision),
+                seconds=0.0,
+                precision=precision,
+                note=self.notes.get(part),
+            )
+            for part, precision in precisions.items()
+        }
+        files = {part: self.file(part, precision) for part, precision in precisions.items()}
+        return Choice(precisions, files, records, psnr_of(squared), list(rows))
+
+
+def psnr_of(squared: float) -> float:
+    """PSNR in dB of a mean squared error on values in [0, 1]; at most 120."""
+    return float(-10 * np.log10(max(squared, 1e-12)))
+
+
+def hint_of(precision: PartPrecision | None) -> str:
+    """OpenVINO's hint for what is not quantized."""
+    from elir_trt.backends.openvino import cpu_precisions
+
+    return "f32" if precision == "fp32" or "bf16" not in cpu_precisions() else "bf16"
+
+
+def _openvino_run(data: bytes, part: str, hint: str) -> Run:
+    from elir_trt.backends.openvino import compile_part
+
+    request: Any = compile_part(io.BytesIO(data), hint).create_infer_request()
+    names = TENSORS[part][0]
+
+    def run(feed: Tensors) -> Array:
+        found: Array = request.infer({name: feed[name] for name in names})[0].copy()
+        return found
+
+    return run
+
+
+def _median_ms(run: Run, feed: Tensors) -> float:
+    run(feed)
+    found = []
+    for _ in range(_RUNS):
+        began = time.perf_counter()
+        run(feed)
+        found.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(found)

@@ -1,0 +1,183 @@
+"""Post-training quantization of one part: Q/DQ nodes with the ranges of calibration data, by NNCF.
+
+INT8 is symmetric and signed, per channel for weights, so that one file serves OpenVINO and every TensorRT. FP8 (E4M3)
+is the same file with the same ranges in the other type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, cast
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from elir_trt.errors import BuildError
+
+Scheme = Literal["int8", "int8-inner", "fp8"]
+#: Largest numbers of the types.
+INT8_LARGEST, FP8_LARGEST = 127.0, 448.0
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def quantize(
+    data: bytes, inputs: Sequence[Mapping[str, npt.NDArray[np.float32]]], scheme: Scheme = "int8"
+) -> bytes:
+    """Quantize a part.
+
+    Args:
+        data: its float32 ONNX model.
+        inputs: what it is fed, as :func:`elir_trt.build.calibration.part_inputs` gives it.
+        scheme: "int8" quantizes whatever can be; "int8-inner" and "fp8" leave the first and the last convolution,
+            sums and concatenations as they are: these see the picture itself, or the latent, and not features.
+
+    Returns:
+        the ONNX model with Q/DQ nodes.
+
+    Raises:
+        BuildError: NNCF is not installed, or nothing was quantized.
+    """
+    try:
+        with _quiet():
+            import nncf
+    except ImportError as error:
+        raise BuildError(
+            f"quantization needs NNCF and ONNX Runtime ({error}); install them with: "
+            "pip install 'elir_trt[quantize]'"
+        ) from error
+    model = onnx.load_model_from_string(data)
+    ignored = None
+    if scheme != "int8":
+        convolutions = [node.name for node in model.graph.node if node.op_type in _CONVOLUTIONS]
+        ignored = nncf.IgnoredScope(
+            names=sorted({convolutions[0], convolutions[-1]}), types=["Add", "Mul", "Concat"], validate=False
+        )
+    with _quiet():
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(list(inputs)),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(inputs),
+            ignored_scope=ignored,
+        )
+    _make_signed(quantized)
+    if scheme == "fp8":
+        _to_fp8(quantized)
+    if count_quantized(quantized) == 0:
+        raise BuildError(f"{model.graph.name}: no convolution was quantized to {scheme}")
+    result: bytes = quantized.SerializeToString()
+    return result
+
+
+def count_quantized(model: onnx.ModelProto) -> int:
+    """Convolutions and products whose data and weights both come from a DequantizeLinear."""
+    dequantized = {
+        name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output
+    }
+    return sum(
+        node.op_type in _CONVOLUTIONS and all(name in dequantized for name in node.input[:2])
+        for node in model.graph.node
+    )
+
+
+def _arrays(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    return {initializer.name: initializer for initializer in model.graph.initializer}
+
+
+def _pairs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str, str]]:
+    """Nodes of Q/DQ with the names of their scale and zero point."""
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            yield node, node.input[1], node.input[2]
+
+
+def _make_signed(model: onnx.ModelProto) -> None:
+    """Turn unsigned ranges, which start at zero, into the upper half of signed ones, which TensorRT takes."""
+    arrays = _arrays(model)
+    done: set[str] = set()
+    for _, scale, zero in _pairs(model):
+        if arrays[zero].data_type != TensorProto.UINT8 or scale in done:
+            continue
+        points = numpy_helper.to_array(arrays[zero])
+        if points.any():
+            raise BuildError(f"{model.graph.name}: a zero point is not zero; TensorRT takes symmetric ranges alone")
+        widened = numpy_helper.to_array(arrays[scale]) * np.float32(255.0 / INT8_LARGEST)
+        arrays[scale].CopyFrom(numpy_helper.from_array(widened.astype(np.float32), scale))
+        done.add(scale)
+    for _, _, zero in _pairs(model):
+        if arrays[zero].data_type == TensorProto.UINT8:
+            points = numpy_helper.to_array(arrays[zero]).astype(np.int8)
+            arrays[zero].CopyFrom(numpy_helper.from_array(points, zero))
+
+
+def _to_fp8(model: onnx.ModelProto) -> None:
+    """Give Q/DQ of signed 8 bits the type E4M3: the largest number of a range becomes its largest, 448."""
+    arrays = _arrays(model)
+    kind = ml_dtypes.float8_e4m3fn
+    scaled: set[str] = set()
+    for node, scale, zero in _pairs(model):
+        if scale not in scaled:
+            narrowed = numpy_helper.to_array(arrays[scale]) * np.float32(INT8_LARGEST / FP8_LARGEST)
+            arrays[scale].CopyFrom(numpy_helper.from_array(narrowed.astype(np.float32), scale))
+            scaled.add(scale)
+        if arrays[zero].data_type == TensorProto.INT8:
+            points = np.zeros(numpy_helper.to_array(arrays[zero]).shape, dtype=kind)
+            arrays[zero].CopyFrom(numpy_helper.from_array(points, zero))
+        weights = arrays.get(node.input[0])
+        if weights is not None and weights.data_type == TensorProto.INT8:
+            values = numpy_helper.to_array(weights).astype(np.float32) * np.float32(FP8_LARGEST / INT8_LARGEST)
+            weights.CopyFrom(numpy_helper.from_array(values.astype(kind), weights.name))
+    for name in list(arrays):
+        if arrays[name].data_type == TensorProto.INT8:  # pragma: no cover
+            raise BuildError(f"{model.graph.name}: {name} is INT8 still")
+
+
+def session(data: bytes) -> Any:
+    """The file in ONNX Runtime, which computes Q/DQ as they are written."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def run_file(data: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[np.float32]]:
+    """Outputs of a file for these inputs, which are cast to the types it has."""
+    opened = session(data)
+    types = {i.name: np.float16 if "float16" in i.type else np.float32 for i in opened.get_inputs()}
+    results = []
+    for feed in feeds:
+        (output,) = opened.run(None, {name: value.astype(types[name]) for name, value in feed.items()})
+        results.append(cast("npt.NDArray[np.float32]", np.asarray(output, dtype=np.float32)))
+    return results
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF writes progress bars and advice; errors still come as exceptions."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    import warnings
+
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            tempfile.TemporaryFile("w") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            os.environ.setdefault("NNCF_DISABLE_TELEMETRY", "1")
+            yield
+    finally:
+        logger.setLevel(level)
