@@ -373,6 +373,15 @@ class PyStream {
             {}};
   }
 
+  py::array_t<float> read(const std::string& name) {
+    elir::Pipeline& pipeline = stream_->pipeline();
+    const elir::Pipeline::Buffer& buffer = pipeline.buffer(name);
+    py::array_t<float> values(buffer.shape);
+    pipeline.device().read(buffer.memory.get(), static_cast<std::size_t>(values.size()), buffer.element,
+                           values.mutable_data());
+    return values;
+  }
+
   std::uintptr_t address(const std::string& name) {
     return reinterpret_cast<std::uintptr_t>(stream_->pipeline().buffer(name).memory.get());
   }
@@ -678,6 +687,7 @@ PYBIND11_MODULE(_core, module) {
            "frames"_a = "auto")
       .def("buffer", &PyStream::buffer, "name"_a)
       .def("view", &PyStream::view, "name"_a)
+      .def("read", &PyStream::read, "name"_a)
       .def("address", &PyStream::address, "name"_a)
       .def("shape", &PyStream::shape, "name"_a)
       .def("element", &PyStream::element, "name"_a)

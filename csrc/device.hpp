@@ -79,6 +79,9 @@ class Device {
   // Convert numbers of the CPU's to `element` and write them to memory of the device; at once.
   virtual void write(const float* from, std::size_t count, Element element, void* to) = 0;
 
+  // Read numbers of `element` from memory of the device as the CPU's; at once.
+  virtual void read(const void* from, std::size_t count, Element element, float* to) = 0;
+
   // Copy inside the device.
   virtual void copy(const void* from, void* to, std::size_t bytes) = 0;
 

@@ -97,6 +97,8 @@ class Stream:
         """A part's tensor, without a copy, on any device; it stays valid when the stream is gone."""
     def buffer(self, name: str) -> npt.NDArray[np.float32]:
         """A view of a part's tensor; it stays valid when the stream is gone."""
+    def read(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of that tensor's numbers, from any device; of the last frame, when no other is in work."""
     def address(self, name: str) -> int:
         """Where that tensor lies."""
     def shape(self, name: str) -> list[int]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from elir_trt.bounds import PartPrecision
 from elir_trt.errors import BundleError
 from elir_trt.parts import PARTS
 from elir_trt.recipe import Precision, Recipe
@@ -48,6 +49,12 @@ class BuildSpecification(_Frozen):
     batch: Annotated[int, Field(ge=1)] = 1
     portable: bool = False
     """The ONNX files stand beside the TensorRT engines, to build these again on another machine."""
+    parts: Mapping[str, PartPrecision] = {}
+    """Precisions that were asked for part by part; the others follow ``precision``."""
+    search_floor: float | None = None
+    """Least PSNR, in dB, of a search for the fastest precisions; None: there was none."""
+    calibration: str | None = None
+    """SHA-256 of the frames that precisions were chosen with."""
     half_weights: bool = False
     """CPU engines store their weights in 16 bits: half the size, about 1e-3 relative rounding."""
     tensorrt: str | None = None
@@ -71,6 +78,35 @@ class PartRecord(_Frozen):
     seconds: float
     """Time to build the engine."""
     layers: int | None = None
+    precision: PartPrecision | None = None
+    """What the part came out in, where that was chosen part by part."""
+    quantized_layers: int | None = None
+    """Convolutions and products that TensorRT's network has in 8 bits."""
+    note: str | None = None
+    """What was changed from what was asked for, and why."""
+
+
+class SearchRow(_Frozen):
+    """One line of a search: a part in a precision, all others in float32."""
+
+    part: str
+    precision: PartPrecision
+    ms: float
+    """Median time of a call on the building machine's CPU; for TensorRT the float32 part's, scaled."""
+    psnr: float
+    """Of restored frames against float32, in dB."""
+    relative_error: float
+    """Of the part's own output."""
+    within_bounds: bool
+    """Whether that is near enough for the part to be used so."""
+
+
+class Pipeline(_Frozen):
+    """The restored frames of a backend, on frames that nothing was calibrated with."""
+
+    psnr: float
+    """Against float32, in dB: the worse of the default steps and all of them."""
+    search: tuple[SearchRow, ...] = ()
 
 
 class Manifest(_Frozen):
@@ -84,6 +120,8 @@ class Manifest(_Frozen):
     """SHA-256 of every file but the manifest, by its path in the bundle."""
     parts: Mapping[str, Mapping[str, PartRecord]]
     """Backend, part, record."""
+    pipelines: Mapping[str, Pipeline] = {}
+    """By backend, where precisions were chosen part by part."""
     built_with: Mapping[str, str]
     """Versions of the package, torch, OpenVINO, TensorRT."""
     created: str
@@ -118,6 +156,12 @@ class Bundle:
         """The recipe that the bundle was built from."""
         return self.manifest.specification.recipe
 
+    def precisions(self, backend: str) -> dict[str, PartPrecision | None]:
+        """What each part of a backend came out in; None: what the backend chooses."""
+        whole = self.manifest.specification.precision
+        records = self.manifest.parts.get(backend, {})
+        return {part: records[part].precision or whole if part in records else whole for part in PARTS}
+
     @property
     def condition_width(self) -> int:
         """Numbers in one row of the conditioning table."""
@@ -146,6 +190,16 @@ class Bundle:
     def read_onnx(self, part: str) -> bytes | None:
         """The file that a part's TensorRT engines are built from, verified; None if the bundle is not portable."""
         return self._contents.get(onnx_file(part))
+
+    def read_reference(self, part: str) -> tuple[bytes, bytes] | None:
+        """The float32 part for OpenVINO, verified: kept for this, or the CPU's engine if it is one."""
+        names = reference_files(part)
+        if names[0] not in self._contents:
+            quantized = (self.precisions("openvino")[part] or "").startswith(("int8", "fp8"))
+            names = ("", "") if quantized else (f"openvino/{part}.xml", f"openvino/{part}.bin")
+        if names[0] not in self._contents:
+            return None
+        return self._contents[names[0]], self._contents[names[1]]
 
     def release(self) -> None:
         """Drop the engines' bytes once backends have taken them in."""
@@ -192,6 +246,11 @@ def engine_files(backend: str, part: str) -> tuple[str, ...]:
     if backend == "torch":
         return (f"torch/{part}.npz",)
     return (f"{backend}/{part}.engine",)
+
+
+def reference_files(part: str) -> tuple[str, str]:
+    """Paths in a bundle of the float32 part, where no engine of the bundle is one."""
+    return (f"reference/{part}.xml", f"reference/{part}.bin")
 
 
 def onnx_file(part: str) -> str:

@@ -13,6 +13,11 @@ import typer
 from elir_trt.errors import ElirError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from elir_trt.bundle import SearchRow
     from elir_trt.recipe import Recipe
 
 app = typer.Typer(
@@ -50,12 +55,26 @@ def build(
     ] = None,
     precision: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="fp32, fp16 or bf16. Default: fp16 on TensorRT, the fastest on the CPU."),
+        typer.Option(
+            help="fp32, bf16, fp16, int8, int8-inner (all but the first and last convolution) or fp8, for all parts "
+            "or as velocity=int8,decoder=fp16; auto: the fastest that keeps --min-psnr. "
+            "Default: fp16 on TensorRT, the fastest float on the CPU."
+        ),
     ] = None,
     size: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="HEIGHTxWIDTH of the engines' input, in multiples of 64. Default: the recipe's."),
     ] = None,
+    calibrate: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Folder of clean pictures, image or video that int8, fp8 and auto measure with, degraded as the "
+            "task's frames are. Default: procedural images."
+        ),
+    ] = None,
+    min_psnr: Annotated[
+        float, typer.Option(min=1.0, help="What auto keeps: dB of PSNR against float32.")
+    ] = 40.0,
     batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 1,
     half_weights: Annotated[bool, typer.Option(help="Keep the CPU engines' weights in 16 bits.")] = False,
     portable: Annotated[
@@ -70,15 +89,15 @@ def build(
     chosen = load_recipe(recipe)
     for name in backend or []:
         _one_of("--backend", name, ("openvino", "tensorrt", "tensorrt-rtx", "torch"))
-    if precision is not None:
-        _one_of("--precision", precision, ("fp32", "fp16", "bf16"))
     with _bar("Building") as show:
         report = build_bundle(
             chosen,
             weights,
             output=output,
             backends=backend or None,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
+            calibrate=calibrate,
+            min_psnr=min_psnr,
             size=_size(size) if size else None,
             batch=batch,
             half_weights=half_weights,
@@ -86,6 +105,16 @@ def build(
             force=force,
             progress=show,
         )
+    for name, pipeline in report.manifest.pipelines.items():
+        if pipeline.search:
+            from rich.console import Console
+
+            Console(highlight=False).print(_search_table(pipeline.search))
+        chosen_text = ", ".join(f"{part} {r.precision}" for part, r in report.manifest.parts[name].items())
+        print(f"{name}: {chosen_text}; {pipeline.psnr:.1f} dB against float32")
+        for part, record in report.manifest.parts[name].items():
+            if record.note:
+                print(f"{name}: {part}: {record.note}")
     print(f"{'found in the cache' if report.cached else 'built'} in {report.seconds:.1f} s: {report.path}")
 
 
@@ -171,12 +200,59 @@ def info(bundle: Annotated[str, typer.Argument(help="Bundle's folder, or a task.
         table.add_row(name, str(value))
     console.print(table)
     parts = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("backend", "part", "relative error", "build s"):
+    for column in ("backend", "part", "precision", "relative error", "build s", "note"):
         parts.add_column(column)
     for backend, records in manifest.parts.items():
+        precisions = opened.precisions(backend)
         for part, record in records.items():
-            parts.add_row(backend, part, f"{record.relative_error:.1e}", f"{record.seconds:.1f}")
+            error, seconds = f"{record.relative_error:.1e}", f"{record.seconds:.1f}"
+            parts.add_row(backend, part, precisions[part] or "", error, seconds, record.note or "")
     console.print(parts)
+    for backend, pipeline in manifest.pipelines.items():
+        console.print(f"{backend}: {pipeline.psnr:.1f} dB against float32 on held-out frames")
+        if pipeline.search:
+            console.print(_search_table(pipeline.search))
+
+
+@app.command()
+def verify(
+    bundle: Annotated[str, typer.Argument(help="Bundle's folder, or a task.")],
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Clean pictures: a folder, an image or a video. Default: procedural images."),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, torch or openvino.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    frames: Annotated[int, typer.Option(min=4, help="How many frames to compare.")] = 4,
+    picture: Annotated[
+        Path, typer.Option(help="PNG of the worst frame: given, restored, float32, difference times 10.")
+    ] = Path("verify.png"),
+) -> None:
+    """Compare a bundle's engines with float32, part by part and as a whole; status 1 beyond the bounds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from elir_trt.verify import verify as verify_bundle
+    from elir_trt.verify import write_picture
+
+    found = verify_bundle(bundle, data=data, backend=backend, device=device, frames=frames)
+    write_picture(found.picture, picture)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("part", "precision", "relative error", "allowed", ""):
+        table.add_column(column)
+    for check in found.parts:
+        error, allowed = f"{check.relative_error:.2e}", f"{check.bound:.0e}"
+        table.add_row(check.part, check.precision, error, allowed, "" if check.passed else "beyond")
+    console = Console(highlight=False)
+    console.print(table)
+    print(
+        f"{found.backend} on {found.device}: restored frames {found.psnr:.1f} dB, SSIM {found.ssim:.4f} against "
+        f"float32 (at least {found.least:.1f} dB); worst {found.worst_psnr:.1f} dB, in {picture}"
+    )
+    if not found.passed:
+        beyond = [check.part for check in found.parts if not check.passed]
+        what = f"the {', '.join(beyond)}" if beyond else "the restored frames"
+        raise ElirError(f"{bundle}: {what} further from float32 than the bundle's precision allows")
 
 
 @app.command()
@@ -301,6 +377,24 @@ def _show_warning(
 def _one_of(option: str, found: str, allowed: tuple[str, ...]) -> None:
     if found not in allowed:
         raise ElirError(f"{option} is {found!r}; allowed: {', '.join(allowed)}")
+
+
+def _search_table(rows: Sequence[SearchRow]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("part alone", "precision", "ms", "PSNR dB", "relative error", ""):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            row.part,
+            row.precision,
+            f"{row.ms:.1f}",
+            f"{row.psnr:.1f}",
+            f"{row.relative_error:.1e}",
+            "" if row.within_bounds else "beyond its bound",
+        )
+    return table
 
 
 def _default_steps(recipe: Recipe) -> int:

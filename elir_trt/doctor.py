@@ -73,7 +73,7 @@ def _tensorrt(distribution: str, extra: str) -> tuple[bool | None, str]:
     if importlib.util.find_spec(distribution.replace("-", "_")) is None:
         return False, f"not installed: pip install 'elir_trt[{extra}]'"
     module = importlib.import_module(distribution.replace("-", "_"))
-    return True, f"{module.__version__}: builds engines; this version of elir_trt does not run them yet"
+    return True, f"{module.__version__}: builds engines, and runs them where there is a GPU"
 
 
 def _gpu() -> tuple[bool | None, str]:

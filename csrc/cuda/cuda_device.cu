@@ -249,6 +249,28 @@ class CudaDevice final : public Device {
     settle();
   }
 
+  void read(const void* from, std::size_t count, Element element, float* to) override {
+    const Using device(options_.ordinal);
+    ELIR_CUDA(cudaStreamSynchronize(compute()));
+    if (element == Element::float32) {
+      ELIR_CUDA(cudaMemcpy(to, from, count * sizeof(float), cudaMemcpyDeviceToHost));
+      return;
+    }
+    std::vector<std::uint16_t> bits(count);
+    ELIR_CUDA(cudaMemcpy(bits.data(), from, count * sizeof(std::uint16_t), cudaMemcpyDeviceToHost));
+    for (std::size_t i = 0; i < count; ++i) {
+      if (element == Element::float16) {
+        __half value;
+        std::memcpy(&value, &bits[i], sizeof(value));
+        to[i] = __half2float(value);
+      } else {
+        __nv_bfloat16 value;
+        std::memcpy(&value, &bits[i], sizeof(value));
+        to[i] = __bfloat162float(value);
+      }
+    }
+  }
+
   void copy(const void* from, void* to, std::size_t bytes) override {
     ELIR_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, compute()));
   }

@@ -44,6 +44,10 @@ class HostDevice final : public Device {
     std::memcpy(to, from, count * sizeof(float));
   }
 
+  void read(const void* from, std::size_t count, Element, float* to) override {
+    std::memcpy(to, from, count * sizeof(float));
+  }
+
   void copy(const void* from, void* to, std::size_t bytes) override { std::memcpy(to, from, bytes); }
 
   void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) override {

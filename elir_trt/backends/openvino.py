@@ -6,6 +6,7 @@ their shapes open: they are reshaped for the frame when a stream opens.
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,25 @@ def cpu_precisions() -> tuple[str, ...]:
 def cpu_name() -> str:
     """The CPU's name."""
     return str(_core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def compile_part(model: Any, hint: str) -> Any:
+    """Compile a model, or the bytes of an ONNX file, for one request at a time; ``hint``: OpenVINO's name of a type."""
+    if isinstance(model, bytes):
+        model = _core().read_model(io.BytesIO(model))
+    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}
+    return _core().compile_model(model, "CPU", options)
+
+
+def read_model(xml: bytes, weights: bytes) -> Any:
+    """A model from the contents of its two files."""
+    return _core().read_model(model=xml, weights=weights)
+
+
+def describe(precisions: Mapping[str, str | None], whole: str) -> str:
+    """One word for the precision of four parts."""
+    found = {precision or whole for precision in precisions.values()}
+    return found.pop() if len(found) == 1 else "mixed"
 
 
 def _core() -> Any:
@@ -66,12 +86,18 @@ class OpenVinoBackend:
         self.bundle = bundle
         usable = cpu_precisions()
         wanted = bundle.manifest.specification.precision
-        self.precision = wanted if wanted in usable else (usable[0] if wanted is None else "fp32")
+        whole = wanted if wanted in usable else (usable[0] if wanted is None else "fp32")
+        # What is not quantized runs in the CPU's fastest type.
+        self._hints = {
+            part: whole if p is None else (p if p in usable else ("fp32" if p == "fp16" else usable[0]))
+            for part, p in bundle.precisions("openvino").items()
+        }
+        self.precision = describe(bundle.precisions("openvino"), whole)
         self._models: dict[str, Any] = {}
         for part in PARTS:
             xml, weights = bundle.read_engine("openvino", part)
             try:
-                self._models[part] = _core().read_model(model=xml, weights=weights)
+                self._models[part] = read_model(xml, weights)
             except RuntimeError as error:
                 raise BackendError(f"{bundle.path}: OpenVINO refuses the {part} engine: {error}") from error
 
@@ -91,19 +117,7 @@ class OpenVinoBackend:
             model = self._models[part].clone()
             try:
                 model.reshape({name: list(shapes[name]) for name in inputs})
-                request = (
-                    _core()
-                    .compile_model(
-                        model,
-                        "CPU",
-                        {
-                            "PERFORMANCE_HINT": "LATENCY",
-                            "NUM_STREAMS": 1,
-                            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
-                        },
-                    )
-                    .create_infer_request()
-                )
+                request = compile_part(model, HINTS[self._hints[part]]).create_infer_request()
                 for name in (*inputs, output):
                     request.set_tensor(name, ov.Tensor(buffers.buffer(name), shared_memory=True))
             except RuntimeError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elir_trt.backends import tensorrt_api
+from elir_trt.backends.openvino import describe
 from elir_trt.backends.tensorrt_api import Flavour, ICudaEngine, IExecutionContext, IRuntimeCache, TensorRt
 from elir_trt.errors import BackendError
 from elir_trt.parts import PARTS, TENSORS, part_shapes
@@ -41,8 +42,9 @@ class TensorRtBackend:
         """
         self.bundle = bundle
         self.name: str = flavour
-        self.precision: str = bundle.manifest.specification.precision or "fp16"
-        self.element = ELEMENTS[self.precision]
+        whole = bundle.manifest.specification.precision or "fp16"
+        self.precision: str = describe(bundle.precisions(flavour), whole)
+        self.element = ELEMENTS[whole]
         self._api = tensorrt_api.load(flavour)
         self._engines: dict[str, ICudaEngine] = {}
         self._cache: IRuntimeCache | None = None

@@ -78,9 +78,24 @@ class IBuilderConfig(Protocol):
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool: ...
 
 
+class ITensor(Protocol):
+    name: str
+
+
+class ILayer(Protocol):
+    type: object
+    num_inputs: int
+    num_outputs: int
+
+    def get_input(self, index: int) -> ITensor | None: ...
+    def get_output(self, index: int) -> ITensor: ...
+
+
 class INetworkDefinition(Protocol):
     num_layers: int
     num_outputs: int
+
+    def get_layer(self, index: int) -> ILayer: ...
 
 
 class Builder(Protocol):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -32,15 +32,21 @@ from elir_trt.bundle import (
     Bundle,
     Manifest,
     PartRecord,
+    Pipeline,
     cache_folder,
     engine_files,
     onnx_file,
+    reference_files,
 )
 from elir_trt.errors import BuildError, BundleError, CheckpointError
 from elir_trt.parts import PARTS
 from elir_trt.recipe import SIZE_MULTIPLE, Precision, Recipe
 
 if TYPE_CHECKING:
+    from elir_trt.bounds import PartPrecision
+    from elir_trt.build.calibration import Calibration, Source
+    from elir_trt.build.precision import Choice
+    from elir_trt.build.tensorrt_builder import EngineBuild
     from elir_trt.model.elir import Elir
 
 BackendName = Literal["openvino", "tensorrt", "tensorrt-rtx", "torch"]
@@ -95,7 +101,9 @@ def build(
     *,
     output: str | Path | None = None,
     backends: Sequence[BackendName] | None = None,
-    precision: Precision | None = None,
+    precision: str | None = None,
+    calibrate: Source | str | None = None,
+    min_psnr: float = 40.0,
     size: tuple[int, int] | None = None,
     batch: int = 1,
     half_weights: bool = False,
@@ -110,7 +118,14 @@ def build(
         weights: checkpoint: the published ``.pth``, training's ``.ckpt`` or an ``.npz``.
         output: folder of the bundle; None: the user's cache, under the task and the specification's key.
         backends: for which to build engines; None: all that can be built here.
-        precision: of the engines; None: the recipe's, else FP16 for TensorRT and the CPU's fastest.
+        precision: of the engines: "fp32", "bf16", "fp16", "int8", "int8-inner" (INT8 but for the first and the
+            last convolution) or "fp8" (TensorRT alone), for all parts or as "velocity=int8,decoder=fp16"; "auto"
+            searches for the fastest on this machine that keeps ``min_psnr``. A part that its precision takes too
+            far from float32 is built a precision higher, and the manifest says so. None: the recipe's, else FP16
+            for TensorRT and the CPU's fastest.
+        calibrate: clean pictures for INT8, FP8 and "auto": a folder, an image, a video, or arrays ``[H, W, 3]``
+            (uint8, or floats in [0, 1]); they are degraded as the task's are. None: procedural ones.
+        min_psnr: of restored frames against float32, in dB, that "auto" keeps.
         size: height and width of the engines' input; None: the recipe's. OpenVINO engines are reshaped to
             other sizes when they are opened, TensorRT engines are not.
         batch: images per call.
@@ -121,7 +136,7 @@ def build(
         progress: is called as the work goes on.
 
     Raises:
-        CheckpointError, ExportError, BuildError: with the reason. Nothing is left behind.
+        CheckpointError, ExportError, CalibrationError, BuildError: with the reason. Nothing is left behind.
     """
     began = time.perf_counter()
     weights = Path(weights)
@@ -139,11 +154,25 @@ def build(
             raise BuildError(
                 f"backend {backend} is not installed; here are: {', '.join(usable_backends()) or 'none'}"
             )
+    whole, parts, floor = _asked(precision, recipe, chosen)
+    if min_psnr <= 0:
+        raise BuildError(f"min_psnr is {min_psnr:g}; expected more than 0 dB")
+    calibration = None
+    if parts or floor:
+        if batch != 1:
+            raise BuildError(f"batch is {batch}; precisions of single parts are chosen with a batch of 1")
+        from elir_trt.build.calibration import load_calibration
+
+        source = Path(calibrate) if isinstance(calibrate, str) else calibrate
+        calibration = load_calibration(recipe, size, source)
     specification = BuildSpecification(
         recipe=recipe,
         checkpoint=file_digest(weights),
         backends=chosen,
-        precision=precision or recipe.precision,
+        precision=whole,
+        parts=parts,
+        search_floor=min_psnr if floor else None,
+        calibration=calibration.digest if calibration else None,
         size=size,
         batch=batch,
         half_weights=half_weights,
@@ -166,7 +195,7 @@ def build(
                 if output is not None:
                     raise BuildError(f"{path}: holds another bundle; use --force or another --output")
         with _written_whole(path) as folder:
-            manifest = _build_into(folder, specification, weights, progress or (lambda *_: None))
+            manifest = _build_into(folder, specification, weights, progress or (lambda *_: None), calibration)
     return BuildReport(path, False, time.perf_counter() - began, manifest)
 
 
@@ -184,8 +213,43 @@ def file_digest(path: Path) -> str:
         raise CheckpointError(f"{path}: no readable checkpoint: {error.strerror}") from error
 
 
+def _asked(
+    precision: str | None, recipe: Recipe, backends: Sequence[BackendName]
+) -> tuple[Precision | None, dict[str, PartPrecision], bool]:
+    """The precision of the whole, those of single parts, and whether to search for them."""
+    from elir_trt.bounds import PART_PRECISIONS
+
+    if precision is None or precision in ("fp32", "bf16", "fp16"):
+        return cast("Precision | None", precision) or recipe.precision, {}, False
+    try:
+        from elir_trt.build.precision import parse_precision
+    except ImportError as error:
+        raise BuildError(
+            f"choosing precisions needs torch and onnx ({error}); install them with: "
+            "pip install 'elir_trt[quantize]'"
+        ) from error
+    for backend in backends:
+        if backend == "torch":
+            raise BuildError(f"precision is {precision!r}; the backend torch has fp32, fp16 and bf16")
+    asked = parse_precision(precision)
+    if asked == "auto":
+        return recipe.precision, {}, True
+    if "fp8" in asked.values() and "openvino" in backends:
+        raise BuildError(
+            "precision fp8: OpenVINO has none on the CPU; name --backend tensorrt or tensorrt-rtx"
+        )
+    floats = {p for p in asked.values() if p in ("bf16", "fp16")}
+    assert set(asked.values()) <= set(PART_PRECISIONS)
+    whole = cast("Precision", floats.pop()) if len(floats) == 1 else recipe.precision
+    return whole, asked, False
+
+
 def _build_into(
-    folder: Path, specification: BuildSpecification, weights: Path, progress: Progress
+    folder: Path,
+    specification: BuildSpecification,
+    weights: Path,
+    progress: Progress,
+    calibration: Calibration | None,
 ) -> Manifest:
     try:
         from elir_trt.build.export import conditioning_table
@@ -201,17 +265,96 @@ def _build_into(
     np.save(folder / CONDITIONING, conditioning_table(model, recipe.steps), allow_pickle=False)
     done = 1
     records: dict[str, dict[str, PartRecord]] = {}
+    pipelines: dict[str, Pipeline] = {}
     for backend in specification.backends:
         (folder / backend).mkdir()
         records[backend] = {}
+        say = functools.partial(_at, progress, done, total)
+        choice = None if calibration is None else _choose(model, specification, calibration, backend, say)
+        if choice is not None:
+            pipelines[backend] = Pipeline(psnr=choice.psnr, search=tuple(choice.search))
         for part in PARTS:
             progress(f"{backend}: {part}", done, total)
-            records[backend][part] = _build_part(
-                folder, model, specification, backend, part, functools.partial(_at, progress, done, total)
+            say = functools.partial(_at, progress, done, total)
+            records[backend][part] = (
+                _build_part(folder, model, specification, backend, part, say)
+                if choice is None
+                else _build_chosen(folder, choice, specification, backend, part, say)
             )
             done += 1
+    _write_references(folder, model, specification, records)
     progress("done", total, total)
-    return _write_manifest(folder, specification, model.fmir.condition_width, records)
+    return _write_manifest(folder, specification, model.fmir.condition_width, records, pipelines)
+
+
+def _choose(
+    model: Elir,
+    specification: BuildSpecification,
+    calibration: Calibration,
+    backend: BackendName,
+    say: Callable[[str], None],
+) -> Choice:
+    from elir_trt.backends.openvino import cpu_precisions
+    from elir_trt.build.precision import LEAST_PSNR, Chooser
+
+    usable = cpu_precisions()
+    base: Precision = specification.precision or "fp16"
+    if backend == "openvino":
+        fastest: Precision = "bf16" if "bf16" in usable else "fp32"
+        base = fastest if specification.precision is None else base if base in usable else "fp32"
+    say(f"{backend}: running the calibration frames")
+    chooser = Chooser(
+        model, specification.recipe, calibration, size=specification.size, backend=backend, base=base
+    )
+    if specification.search_floor is not None:
+        return chooser.search(specification.search_floor, say)
+    return chooser.named(specification.parts, LEAST_PSNR, say)
+
+
+def _build_chosen(
+    folder: Path,
+    choice: Choice,
+    specification: BuildSpecification,
+    backend: BackendName,
+    part: str,
+    say: Callable[[str], None],
+) -> PartRecord:
+    began = time.perf_counter()
+    record, data = choice.records[part], choice.files[part]
+    if backend == "openvino":
+        _write_openvino(data, folder / "openvino" / f"{part}.xml", specification.half_weights)
+        return record.model_copy(update={"seconds": time.perf_counter() - began})
+    assert backend != "torch"
+    if specification.portable:
+        _write_onnx(folder, part, data)
+    result = _write_engine(data, folder, specification, backend, part, say)
+    if choice.precisions[part] in ("int8", "int8-inner", "fp8") and not result.quantized_layers:
+        raise BuildError(f"{part}: TensorRT's network has no layer in {choice.precisions[part]}")
+    return record.model_copy(
+        update={
+            "seconds": result.seconds,
+            "layers": result.layers,
+            "quantized_layers": result.quantized_layers,
+        }
+    )
+
+
+def _write_references(
+    folder: Path,
+    model: Elir,
+    specification: BuildSpecification,
+    records: Mapping[str, Mapping[str, PartRecord]],
+) -> None:
+    """Keep the float32 parts, in 16 bits, where no engine of the CPU is one: to verify the others against."""
+    from elir_trt.build.export import export_part
+
+    for part in PARTS:
+        record = records.get("openvino", {}).get(part)
+        if record is not None and not (record.precision or "").startswith("int8"):
+            continue
+        (folder / "reference").mkdir(exist_ok=True)
+        data = export_part(model, part, size=specification.size).data
+        _write_openvino(data, folder / reference_files(part)[0], True)
 
 
 def _write_manifest(
@@ -219,14 +362,20 @@ def _write_manifest(
     specification: BuildSpecification,
     condition_width: int,
     records: Mapping[str, Mapping[str, PartRecord]],
+    pipelines: Mapping[str, Pipeline],
 ) -> Manifest:
     manifest = Manifest(
         format="elir_trt bundle",
         schema_version=SCHEMA,
         specification=specification,
         condition_width=condition_width,
-        files={name: file_digest(folder / name) for name in _file_names(specification)},
+        files={
+            path.relative_to(folder).as_posix(): file_digest(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
         parts=records,
+        pipelines=pipelines,
         built_with=_versions(),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
@@ -235,14 +384,6 @@ def _write_manifest(
         json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8"
     )
     return manifest
-
-
-def _file_names(specification: BuildSpecification) -> list[str]:
-    names = [CONDITIONING]
-    names += [
-        name for backend in specification.backends for part in PARTS for name in engine_files(backend, part)
-    ]
-    return names + ([onnx_file(part) for part in PARTS] if specification.portable else [])
 
 
 def _at(progress: Progress, done: int, total: int, text: str) -> None:
@@ -270,11 +411,15 @@ def _build_part(
         return _write_torch(model, part, folder / engine_files("torch", part)[0], specification)
     exported = export_part(model, part, size=size, precision=specification.precision or "fp16", batch=batch)
     if specification.portable:
-        file = folder / onnx_file(part)
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(exported.data)
-    seconds, layers = _write_engine(exported.data, folder, specification, backend, part, say)
-    return PartRecord(relative_error=exported.relative_error, seconds=seconds, layers=layers)
+        _write_onnx(folder, part, exported.data)
+    result = _write_engine(exported.data, folder, specification, backend, part, say)
+    return PartRecord(relative_error=exported.relative_error, seconds=result.seconds, layers=result.layers)
+
+
+def _write_onnx(folder: Path, part: str, data: bytes) -> None:
+    file = folder / onnx_file(part)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(data)
 
 
 def _write_engine(
@@ -284,7 +429,7 @@ def _write_engine(
     backend: Literal["tensorrt", "tensorrt-rtx"],
     part: str,
     say: Callable[[str], None],
-) -> tuple[float, int]:
+) -> EngineBuild:
     from elir_trt.build.tensorrt_builder import build_engine
 
     gpu = re.sub(r"[^A-Za-z0-9]+", "-", specification.gpu or "any")
@@ -295,7 +440,7 @@ def _write_engine(
         progress=lambda phase, at, of: say(f"{backend}: {part}: {phase} {at}/{of}"),
     )
     (folder / engine_files(backend, part)[0]).write_bytes(result.data)
-    return result.seconds, result.layers
+    return result
 
 
 def _write_torch(model: Elir, part: str, path: Path, specification: BuildSpecification) -> PartRecord:
@@ -348,12 +493,21 @@ def rebuild_engines(bundle: Bundle, flavour: Literal["tensorrt", "tensorrt-rtx"]
                 onnx = bundle.read_onnx(part)
                 assert onnx is not None
                 (folder / onnx_file(part)).write_bytes(onnx)
-                seconds, layers = _write_engine(onnx, folder, specification, flavour, part, lambda _: None)
-                before = next(iter(bundle.manifest.parts.values()))[part]
-                records[part] = PartRecord(
-                    relative_error=before.relative_error, seconds=seconds, layers=layers
+                built = _write_engine(onnx, folder, specification, flavour, part, lambda _: None)
+                before = next(
+                    parts[part]
+                    for name, parts in bundle.manifest.parts.items()
+                    if name.startswith("tensorrt")
                 )
-            _write_manifest(folder, specification, bundle.condition_width, {flavour: records})
+                records[part] = before.model_copy(update={"seconds": built.seconds, "layers": built.layers})
+                reference = bundle.read_reference(part)
+                if reference is not None:
+                    (folder / "reference").mkdir(exist_ok=True)
+                    for name, content in zip(reference_files(part), reference, strict=True):
+                        (folder / name).write_bytes(content)
+            found = [p for name, p in bundle.manifest.pipelines.items() if name.startswith("tensorrt")]
+            pipelines: dict[str, Pipeline] = {flavour: found[0]} if found else {}
+            _write_manifest(folder, specification, bundle.condition_width, {flavour: records}, pipelines)
     return path
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Image = npt.NDArray[np.uint8]
 Tensors = dict[str, npt.NDArray[np.float32]]
 #: A folder, an image, a video, or arrays ``[H, W, 3]``: uint8, or floats in [0, 1].
-Source = Union[Path, Sequence[npt.NDArray[Any]]]
+Source = Path | Sequence[npt.NDArray[Any]]
 
 #: Fewest frames that say something about ranges, and how many are taken from a longer source.
 LEAST, MOST = 4, 12
@@ -81,7 +81,9 @@ def load_calibration(
     for name, frame in good:
         _check(name, frame)
     if len(good) < LEAST:
-        flat = f" ({len(named) - len(good)} of {len(named)} are of one colour)" if len(good) < len(named) else ""
+        flat = (
+            f" ({len(named) - len(good)} of {len(named)} are of one colour)" if len(good) < len(named) else ""
+        )
         raise CalibrationError(
             f"calibration from {where}: {len(good)} usable frames{flat}; at least {LEAST} are needed"
         )
@@ -98,7 +100,9 @@ def load_calibration(
 def _check(name: str, frame: Image) -> None:
     height, width = frame.shape[:2]
     if min(height, width) < SHORTEST:
-        raise CalibrationError(f"calibration: {name} is {width}x{height}; at least {SHORTEST} a side are needed")
+        raise CalibrationError(
+            f"calibration: {name} is {width}x{height}; at least {SHORTEST} a side are needed"
+        )
     gray = frame.astype(np.float64).mean(axis=2)
     gray -= gray.mean()
     power = float(np.mean(gray * gray))
@@ -158,7 +162,9 @@ def _spread(frames: Iterator[tuple[str, Image]], count: int) -> Iterator[tuple[s
             kept.append(frame)
         if len(kept) >= 2 * count:
             kept, every = kept[::2], 2 * every
-    chosen = np.unique(np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)) if kept else []
+    if not kept:
+        return iter([])
+    chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
     return iter([kept[int(index)] for index in chosen])
 
 
@@ -168,8 +174,11 @@ def _procedural(size: tuple[int, int], count: int, rng: np.random.Generator) -> 
     side = min(max(size), 256)
     for index in range(count):
         image = dead_leaves(side, rng)
-        yield f"procedural image {index}", np.asarray(
-            cv2.resize(image, (max(size), max(size)), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
+        yield (
+            f"procedural image {index}",
+            np.asarray(
+                cv2.resize(image, (max(size), max(size)), interpolation=cv2.INTER_CUBIC), dtype=np.uint8
+            ),
         )
 
 
@@ -189,8 +198,10 @@ def to_image(frame: Image) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(frame.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255.0))
 
 
-def part_inputs(model: Elir, recipe: Recipe, frames: Sequence[Image], seed: int = 0) -> dict[str, list[Tensors]]:
-    """What each part is fed for these frames: the velocity at every step, the decoder before the first and after the last."""
+def part_inputs(
+    model: Elir, recipe: Recipe, frames: Sequence[Image], seed: int = 0
+) -> dict[str, list[Tensors]]:
+    """What each part is fed for these frames: the velocity at every step, the decoder before them and after."""
     import torch
 
     with torch.no_grad():
@@ -211,7 +222,7 @@ def _part_inputs(model: Elir, recipe: Recipe, frames: Sequence[Image], seed: int
         z = model.mmse(encoded)
         if index % 2:
             found["decoder"].append({"latent": z.numpy().copy()})
-        field = _core.noise_field(seed, *z.shape[1:], frame=index)
+        field = _core.noise_field(seed, z.shape[1], z.shape[2], z.shape[3], index)
         z = z + recipe.sigma * torch.from_numpy(field)[None]
         for k in range(recipe.steps):
             row = model.fmir.condition(torch.tensor([k / recipe.steps]))

@@ -1,13 +1,12 @@
 """Which part runs in which precision: what was asked for, a search for it, and a gate that does not trust either.
 
-All of it is measured on held-out frames against float32, with the backend's own arithmetic: OpenVINO runs its files,
-whose low-precision transformations are not always those of the file; files for TensorRT, which needs a GPU, are run by
-ONNX Runtime as they are written.
+All of it is measured on held-out frames against float32, with the backend's own arithmetic. OpenVINO runs its files:
+its low-precision transformations do not always compute what a file says. Files for TensorRT, which needs a GPU, are
+run by ONNX Runtime as they are written.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import statistics
 import time
@@ -22,7 +21,7 @@ from elir_trt import _core
 from elir_trt.bounds import PART_BOUNDS, PART_PRECISIONS, PartPrecision
 from elir_trt.build.calibration import Calibration, Tensors, part_inputs, to_image
 from elir_trt.build.export import conditioning_table, export_part, relative_error
-from elir_trt.build.quantize import Scheme, quantize, run_file
+from elir_trt.build.quantize import quantize, run_file
 from elir_trt.build.typed import Half, narrow, overflowing
 from elir_trt.bundle import PartRecord, SearchRow
 from elir_trt.errors import BuildError
@@ -120,17 +119,21 @@ class Chooser:
         if key not in self._made:
             data = self.float_file(part)
             if precision in ("int8", "int8-inner", "fp8"):
-                data = quantize(data, self._fed[part], cast(Scheme, precision))
+                data = quantize(data, self._fed[part], precision)
             self._made[key] = data if self.backend == "openvino" else self._typed(part, precision, data)
         return self._made[key]
 
     def _typed(self, part: str, precision: PartPrecision, data: bytes) -> bytes:
         if self.base == "fp32":
             if precision in ("fp16", "bf16"):
-                raise BuildError(f"{part} is {precision}, another part fp32: on TensorRT name fp16 or bf16 for one")
+                raise BuildError(
+                    f"{part} is {precision}, another part fp32: on TensorRT name fp16 or bf16 for one"
+                )
             return data
         if precision in ("fp16", "bf16") and precision != self.base:
-            raise BuildError(f"{part} is {precision}, another part {self.base}: on TensorRT they share one type")
+            raise BuildError(
+                f"{part} is {precision}, another part {self.base}: on TensorRT they share one type"
+            )
         if precision == "fp32":
             import onnx
 
@@ -175,7 +178,7 @@ class Chooser:
             encoded = runs["encoder"]({"image": to_image(frame)})
             z = runs["coarse"]({"encoded": encoded})
             if steps > 0:
-                noise = _core.noise_field(1, *z.shape[1:], frame=index)
+                noise = _core.noise_field(1, z.shape[1], z.shape[2], z.shape[3], index)
                 z = z + np.float32(self.recipe.sigma) * noise[None]
             for k in range(steps):
                 row = self._table[first + k : first + k + 1]
@@ -216,7 +219,9 @@ class Chooser:
             alone = {p: self.squared_error({p: precisions[p]}) for p in PARTS if precisions[p] != "fp32"}
             part = max(alone, key=alone.__getitem__)
             better = self._higher(precisions[part])
-            self._note(part, f"{precisions[part]} left the pipeline at {psnr_of(squared):.1f} dB of {floor:.0f}")
+            self._note(
+                part, f"{precisions[part]} left the pipeline at {psnr_of(squared):.1f} dB of {floor:.0f}"
+            )
             precisions[part] = self._within_bounds(part, better)
 
     def search(self, floor: float, say: Say) -> Choice:
@@ -265,8 +270,8 @@ class Chooser:
             squared = self.squared_error(precisions)
             if squared <= limit:
                 return self._choice(precisions, squared, rows)
-        precisions = dict.fromkeys(PARTS, cast(PartPrecision, "fp32"))
-        return self._choice(precisions, self.squared_error(precisions), rows)
+        exact: dict[str, PartPrecision] = {part: "fp32" for part in PARTS}
+        return self._choice(exact, self.squared_error(exact), rows)
 
     def _within_bounds(self, part: str, precision: PartPrecision) -> PartPrecision:
         while precision != "fp32":
@@ -316,7 +321,7 @@ def hint_of(precision: PartPrecision | None) -> str:
 def _openvino_run(data: bytes, part: str, hint: str) -> Run:
     from elir_trt.backends.openvino import compile_part
 
-    request: Any = compile_part(io.BytesIO(data), hint).create_infer_request()
+    request: Any = compile_part(data, hint).create_infer_request()
     names = TENSORS[part][0]
 
     def run(feed: Tensors) -> Array:

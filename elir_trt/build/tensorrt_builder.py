@@ -50,6 +50,8 @@ class EngineBuild:
     Attributes:
         data: the serialized engine.
         layers: layers of the network before TensorRT fused them. How many are left is only known on a GPU.
+        quantized_layers: convolutions and products of that network whose data and weights are both dequantized from
+            8 bits.
         version: of the TensorRT that built it.
         flavour: "tensorrt" or "tensorrt-rtx".
         seconds: wall-clock time.
@@ -58,6 +60,7 @@ class EngineBuild:
 
     data: bytes
     layers: int
+    quantized_layers: int
     version: str
     flavour: Flavour
     seconds: float
@@ -140,6 +143,7 @@ def build_engine(
         return EngineBuild(
             data=data,
             layers=network.num_layers,
+            quantized_layers=_quantized_layers(network) if _has_quantization(onnx) else 0,
             version=api.version,
             flavour=api.flavour,
             seconds=time.perf_counter() - began,
@@ -148,6 +152,30 @@ def build_engine(
 
 
 _building = threading.Lock()
+
+
+def _has_quantization(onnx: bytes | str | Path) -> bool:
+    content = onnx if isinstance(onnx, bytes) else Path(onnx).read_bytes()
+    return b"DequantizeLinear" in content
+
+
+def _quantized_layers(network: INetworkDefinition) -> int:
+    """Read back from the network, not from the file: what TensorRT has in 8 bits."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    kinds = [str(layer.type).rsplit(".", 1)[-1] for layer in layers]
+    dequantized: set[str] = set()
+    for layer, kind in zip(layers, kinds, strict=True):
+        read = [layer.get_input(index) for index in range(layer.num_inputs)]
+        joined = kind == "CONCATENATION" and all(t is not None and t.name in dequantized for t in read)
+        if kind == "DEQUANTIZE" or joined:
+            dequantized.update(layer.get_output(index).name for index in range(layer.num_outputs))
+    found = 0
+    for layer, kind in zip(layers, kinds, strict=True):
+        if kind not in ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"):
+            continue
+        read = [layer.get_input(index) for index in (0, 1)]
+        found += all(tensor is not None and tensor.name in dequantized for tensor in read)
+    return found
 
 
 def _graph_name(onnx: bytes | str | Path) -> str:

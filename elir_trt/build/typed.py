@@ -91,12 +91,15 @@ def narrow(data: bytes, half: Half, wide: Sequence[str] = ()) -> bytes:
                     for index, name in enumerate(names):
                         if name == output.name:
                             names[index] = inner
-            nodes.append(helper.make_node("Cast", [inner], [output.name], name=f"cast_{output.name}", to=kind))
+            nodes.append(
+                helper.make_node("Cast", [inner], [output.name], name=f"cast_{output.name}", to=kind)
+            )
     del graph.node[:]
     graph.node.extend(nodes)
     for initializer in graph.initializer:
         if initializer.data_type == TensorProto.FLOAT and initializer.name not in fixed:
-            array = numpy_helper.to_array(initializer).astype(number)
+            with np.errstate(over="ignore"):  # `overflowing` names such weights
+                array = numpy_helper.to_array(initializer).astype(number)
             initializer.CopyFrom(numpy_helper.from_array(array, initializer.name))
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
@@ -115,9 +118,7 @@ def largest_values(data: bytes, inputs: Sequence[Mapping[str, npt.NDArray[np.flo
     del model.graph.output[:]
     for index, name in enumerate(names):
         model.graph.node.append(helper.make_node("Abs", [name], [f"abs_{index}"]))
-        model.graph.node.append(
-            helper.make_node("ReduceMax", [f"abs_{index}"], [f"max_{index}"], keepdims=0)
-        )
+        model.graph.node.append(helper.make_node("ReduceMax", [f"abs_{index}"], [f"max_{index}"], keepdims=0))
         model.graph.output.append(helper.make_tensor_value_info(f"max_{index}", TensorProto.FLOAT, []))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -132,12 +133,21 @@ def largest_values(data: bytes, inputs: Sequence[Mapping[str, npt.NDArray[np.flo
 
 
 def overflowing(data: bytes, inputs: Sequence[Mapping[str, npt.NDArray[np.float32]]]) -> dict[str, float]:
-    """Nodes whose values FP16 cannot hold, with the largest of these; and nodes that read them, with 0."""
+    """Nodes whose values or weights FP16 cannot hold, with the largest of these; and nodes that read them, with 0."""
     values = largest_values(data, inputs)
+    model = onnx.load_model_from_string(data)
+    weights = {
+        i.name: float(np.abs(numpy_helper.to_array(i)).max(initial=0.0))
+        for i in model.graph.initializer
+        if i.data_type == TensorProto.FLOAT
+    }
     beyond = {name: value for name, value in values.items() if not value <= LARGEST_HALF}
     found: dict[str, float] = {}
-    for node in onnx.load_model_from_string(data).graph.node:
+    for node in model.graph.node:
         largest = max((beyond[name] for name in node.output if name in beyond), default=None)
+        heaviest = max((weights[name] for name in node.input if name in weights), default=0.0)
+        if heaviest > LARGEST_HALF:
+            largest = max(heaviest, largest or 0.0)
         if largest is not None:
             found[node.name] = largest
         elif any(name in beyond for name in node.input):

@@ -1,0 +1,114 @@
+"""What precisions cost and give: the built-in restorer on the CPU, in one run.
+
+    python benchmarks/precision.py [--photos DIR] [--calibrate DIR] [--count N] [--rounds 15] [--json FILE]
+
+Every row is a bundle built here. Times are of a 512x512 frame, medians over rounds in which all bundles take turns;
+PSNR is of photos with noise of sigma 50 (fixed seeds, clipped to 8 bits), against the float32 bundle's results and
+against the photos. Photos are found as in benchmarks/quality.py; calibration uses others, by default the pristine ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quality import ROOT, degraded, images, read, shared
+
+import elir_trt
+from elir_trt.build import build
+from elir_trt.metrics import psnr
+from elir_trt.parts import PARTS
+from elir_trt.recipe import load_recipe
+
+#: Name of the row, what is asked for.
+ROWS = {
+    "float32": "fp32",
+    "bf16": "bf16",
+    "int8, as asked": "int8",
+    "encoder and decoder int8-inner": "encoder=int8-inner,decoder=int8-inner",
+    "auto, 40 dB": "auto",
+}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--photos", type=Path, default=shared() / "clean_photos")
+    parser.add_argument("--calibrate", type=Path, default=ROOT.parent / "shared" / "train_photos")
+    parser.add_argument("--count", type=int, default=8, help="photos, evenly picked")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--weights", type=Path, default=ROOT / "elir_trt" / "weights" / "camera.npz")
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    paths = images(arguments.photos)
+    paths = [paths[i] for i in np.linspace(0, len(paths) - 1, arguments.count).astype(int)]
+    recipe = load_recipe("camera")
+    rows: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        opened = {}
+        for index, (name, asked) in enumerate(ROWS.items()):
+            report = build(
+                recipe,
+                arguments.weights,
+                output=Path(folder) / str(index),
+                backends=["openvino"],
+                precision=asked,
+                calibrate=arguments.calibrate,
+                half_weights=True,
+            )
+            files = [p for p in report.path.rglob("*") if p.is_file() and "reference" not in p.parts]
+            rows[name] = {
+                "precisions": {
+                    part: r.precision or asked for part, r in report.manifest.parts["openvino"].items()
+                },
+                "notes": {part: r.note for part, r in report.manifest.parts["openvino"].items() if r.note},
+                "megabytes": sum(p.stat().st_size for p in files) / 1e6,
+                "build_s": report.seconds,
+            }
+            if "openvino" in report.manifest.pipelines:
+                search = report.manifest.pipelines["openvino"].search
+                rows[name]["search"] = [row.model_dump() for row in search]
+            opened[name] = elir_trt.open(report.path)
+        times: dict[str, list[dict[str, float]]] = {name: [] for name in opened}
+        frame = np.ascontiguousarray(np.resize(read(paths[0]), (512, 512, 3)))
+        streams = {name: restorer.stream(depth=1, size=(512, 512)) for name, restorer in opened.items()}
+        for turn in range(arguments.rounds + 2):
+            for name, stream in streams.items():
+                stream.submit(frame)
+                stages = stream.result().stages
+                if turn >= 2:
+                    times[name].append(dict(stages))
+        restored: dict[str, list[np.ndarray]] = {}
+        for name, restorer in opened.items():
+            restored[name] = [restorer(degraded(path, read(path))["sigma 50"][0]) for path in paths]
+            row = rows[name]
+            for stage in (*PARTS, "total"):
+                row[f"{stage}_ms"] = statistics.median(t[stage] for t in times[name])
+            exact = restored["float32"]
+            pairs = zip(exact, restored[name], strict=True)
+            row["psnr_float32"] = float(np.mean([min(psnr(a, b), 99.0) for a, b in pairs]))
+            truth = zip(paths, restored[name], strict=True)
+            row["psnr_truth"] = float(np.mean([psnr(read(path), b) for path, b in truth]))
+    bf16 = rows["bf16"]["total_ms"]
+    print(
+        "| asked for | encoder | coarse | decoder | frame | speed | PSNR to float32 | to the photo | bundle |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        row["speed_of_bf16"] = bf16 / row["total_ms"]
+        parts = (f"{row['precisions'][p]}, {row[f'{p}_ms']:.1f} ms" for p in ("encoder", "coarse", "decoder"))
+        print(
+            f"| {name} | {' | '.join(parts)} | {row['total_ms']:.1f} ms | {row['speed_of_bf16']:.2f} | "
+            f"{row['psnr_float32']:.1f} dB | {row['psnr_truth']:.2f} dB | {row['megabytes']:.1f} MB |"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
