@@ -56,7 +56,7 @@ def build(
     precision: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="fp32, bf16, fp16, int8, int8-inner (all but the first and last convolution) or fp8, for all parts "
+            help="fp32, bf16, fp16, int8, int8-whole (the first and last convolution too) or fp8, for all parts "
             "or as velocity=int8,decoder=fp16; auto: the fastest that keeps --min-psnr. "
             "Default: fp16 on TensorRT, the fastest float on the CPU."
         ),

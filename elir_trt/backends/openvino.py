@@ -33,7 +33,7 @@ def cpu_name() -> str:
 
 
 def compile_part(model: Any, hint: str) -> Any:
-    """Compile a model, or the bytes of an ONNX file, for one request at a time; ``hint``: OpenVINO's name of a type."""
+    """Compile a model, or the bytes of an ONNX file, for one request at a time; ``hint``: OpenVINO's type."""
     if isinstance(model, bytes):
         model = _core().read_model(io.BytesIO(model))
     options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}

@@ -118,11 +118,11 @@ def build(
         weights: checkpoint: the published ``.pth``, training's ``.ckpt`` or an ``.npz``.
         output: folder of the bundle; None: the user's cache, under the task and the specification's key.
         backends: for which to build engines; None: all that can be built here.
-        precision: of the engines: "fp32", "bf16", "fp16", "int8", "int8-inner" (INT8 but for the first and the
-            last convolution) or "fp8" (TensorRT alone), for all parts or as "velocity=int8,decoder=fp16"; "auto"
-            searches for the fastest on this machine that keeps ``min_psnr``. A part that its precision takes too
-            far from float32 is built a precision higher, and the manifest says so. None: the recipe's, else FP16
-            for TensorRT and the CPU's fastest.
+        precision: of the engines: "fp32", "bf16", "fp16", "int8" (but for the first and the last
+            convolution), "int8-whole" or "fp8" (TensorRT alone), for all parts or as
+            "velocity=int8,decoder=fp16"; "auto" searches for the fastest on this machine that keeps
+            ``min_psnr``. A part that its precision takes too far from float32 is built a precision higher, and the
+            manifest says so. None: the recipe's, else FP16 for TensorRT and the CPU's fastest.
         calibrate: clean pictures for INT8, FP8 and "auto": a folder, an image, a video, or arrays ``[H, W, 3]``
             (uint8, or floats in [0, 1]); they are degraded as the task's are. None: procedural ones.
         min_psnr: of restored frames against float32, in dB, that "auto" keeps.
@@ -328,7 +328,7 @@ def _build_chosen(
     if specification.portable:
         _write_onnx(folder, part, data)
     result = _write_engine(data, folder, specification, backend, part, say)
-    if choice.precisions[part] in ("int8", "int8-inner", "fp8") and not result.quantized_layers:
+    if choice.precisions[part] in ("int8", "int8-whole", "fp8") and not result.quantized_layers:
         raise BuildError(f"{part}: TensorRT's network has no layer in {choice.precisions[part]}")
     return record.model_copy(
         update={

@@ -118,7 +118,7 @@ class Chooser:
         key = (part, precision)
         if key not in self._made:
             data = self.float_file(part)
-            if precision in ("int8", "int8-inner", "fp8"):
+            if precision in ("int8", "int8-whole", "fp8"):
                 data = quantize(data, self._fed[part], precision)
             self._made[key] = data if self.backend == "openvino" else self._typed(part, precision, data)
         return self._made[key]
@@ -200,7 +200,7 @@ class Chooser:
         """Median time of a part on this machine's CPU. For TensorRT's types it is what float32 takes, scaled."""
         feed = self._held_out[part][0]
         if self.backend != "openvino":
-            share = {"fp32": 2.0, "int8": 0.5, "int8-inner": 0.55, "fp8": 0.5}.get(precision, 1.0)
+            share = {"fp32": 2.0, "int8": 0.55, "int8-whole": 0.5, "fp8": 0.5}.get(precision, 1.0)
             return share * _median_ms(self._reference[part], feed)
         return _median_ms(self.run(part, precision), feed)
 
@@ -230,7 +230,7 @@ class Chooser:
         Each part is measured alone in every precision. Squared errors of independent roundings add up, which orders
         the assignments worth running; what is taken was run as a whole.
         """
-        candidates: tuple[PartPrecision, ...] = (self.base, "int8-inner", "int8")
+        candidates: tuple[PartPrecision, ...] = (self.base, "int8", "int8-whole")
         rows: list[SearchRow] = []
         measured: dict[tuple[str, PartPrecision], tuple[float, float]] = {}
         for part in PARTS:
@@ -283,9 +283,9 @@ class Chooser:
         return precision
 
     def _higher(self, precision: PartPrecision) -> PartPrecision:
-        if precision == "int8":
-            return "int8-inner"
-        return self.base if precision in ("int8-inner", "fp8") else "fp32"
+        if precision == "int8-whole":
+            return "int8"
+        return self.base if precision in ("int8", "fp8") else "fp32"
 
     def _note(self, part: str, text: str) -> None:
         self.notes[part] = f"{self.notes[part]}; {text}" if part in self.notes else text

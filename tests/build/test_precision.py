@@ -129,7 +129,7 @@ def test_bad_calibration_is_named(
 def test_quantized_files_are_symmetric_and_signed(model: Any, fed: dict[str, Any]) -> None:
     for part in PARTS:
         data = export_part(model, part, size=SIZE).data
-        quantized = onnx.load_model_from_string(quantize(data, fed[part], "int8"))
+        quantized = onnx.load_model_from_string(quantize(data, fed[part], "int8-whole"))
         arrays = {i.name: i for i in quantized.graph.initializer}
         nodes = [n for n in quantized.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
         assert nodes
@@ -222,14 +222,14 @@ def test_int8_on_the_cpu_is_gated_and_verified(
         small_checkpoint,
         output=tmp_path / "b",
         backends=["openvino"],
-        precision="encoder=int8-inner,decoder=int8-inner",
+        precision="encoder=int8,decoder=int8",
         calibrate=pictures,
     )
     records = report.manifest.parts["openvino"]
     assert records["velocity"].precision in ("bf16", "fp32")
     asked = {part: records[part].precision for part in ("encoder", "decoder")}
     for part, got in asked.items():
-        assert got == "int8-inner" or records[part].note, (part, got)
+        assert got == "int8" or records[part].note, (part, got)
     assert report.manifest.pipelines["openvino"].psnr >= precision.LEAST_PSNR
     found = verify(report.path, data=pictures)
     assert found.passed, found
@@ -243,14 +243,14 @@ def test_a_part_that_drifts_is_built_a_precision_higher(
 ) -> None:
     chooser = Chooser(model, recipe, calibration, size=SIZE, backend="openvino", base="fp32")
     true_error = chooser.error
-    drift = {("coarse", "int8"): 0.97, ("coarse", "int8-inner"): float("nan")}
+    drift = {("coarse", "int8-whole"): 0.97, ("coarse", "int8"): float("nan")}
     monkeypatch.setattr(
         chooser, "error", lambda part, asked: drift.get((part, asked)) or true_error(part, asked)
     )
-    choice = chooser.named({"coarse": "int8"}, 5.0, lambda text: None)
+    choice = chooser.named({"coarse": "int8-whole"}, 5.0, lambda text: None)
     assert choice.precisions["coarse"] == "fp32"
     assert (
-        choice.records["coarse"].note == "int8 was off by 0.970 of 0.200; int8-inner was off by nan of 0.150"
+        choice.records["coarse"].note == "int8-whole was off by 0.970 of 0.200; int8 was off by nan of 0.150"
     )
 
 
@@ -258,7 +258,7 @@ def test_the_pipelines_floor_raises_the_worst_part(
     recipe: Recipe, model: Any, calibration: Calibration
 ) -> None:
     chooser = Chooser(model, recipe, calibration, size=SIZE, backend="openvino", base="fp32")
-    choice = chooser.named({"decoder": "int8-inner"}, 100.0, lambda text: None)
+    choice = chooser.named({"decoder": "int8"}, 100.0, lambda text: None)
     assert choice.precisions["decoder"] == "fp32"
     assert "left the pipeline at" in (choice.records["decoder"].note or "")
 
@@ -308,10 +308,10 @@ def test_a_tampered_scale_makes_verify_fail(
         small_checkpoint,
         output=path,
         backends=["openvino"],
-        precision="decoder=int8-inner",
+        precision="decoder=int8",
         calibrate=pictures,
     )
-    assert Bundle(path).precisions("openvino")["decoder"] == "int8-inner"
+    assert Bundle(path).precisions("openvino")["decoder"] == "int8"
     import openvino as ov
 
     core = ov.Core()
