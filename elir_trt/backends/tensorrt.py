@@ -59,6 +59,9 @@ class TensorRtBackend:
         # The runtime must outlive its engines.
         self._runtime = runtime
         self._check_types()
+        # Some refusals come only here, such as TensorRT-RTX's of a GPU that it has no kernels for; the first
+        # stream takes these contexts.
+        self._spare = {part: self._started(part, engine) for part, engine in self._engines.items()}
 
     def sizes(self) -> tuple[tuple[int, int], ...] | None:
         """The one size that the engines were built for."""
@@ -80,15 +83,12 @@ class TensorRtBackend:
                         f"{self.bundle.path}: the {part} engine's {name} is {found}; frames of "
                         f"{size[1]}x{size[0]} need {shapes[name]}"
                     )
-            with self._api.messages.collect() as said:
-                context = self._context(engine)
-                if context is None:
-                    texts = [message.text for message in said]
-                    raise BackendError(_refusal(self.bundle, self._api, part, "start", texts))
-                context.set_device_memory(block, largest)
-                for name in (*inputs, output):
-                    if not context.set_tensor_address(name, buffers.address(name)):
-                        raise BackendError(f"{self.bundle.path}: the {part} engine does not take {name}")
+            spare = self._spare.pop(part, None)
+            context = self._started(part, engine) if spare is None else spare
+            context.set_device_memory(block, largest)
+            for name in (*inputs, output):
+                if not context.set_tensor_address(name, buffers.address(name)):
+                    raise BackendError(f"{self.bundle.path}: the {part} engine does not take {name}")
             bound[part] = _Enqueue(part, context, self._api)
         return bound
 
@@ -106,6 +106,14 @@ class TensorRtBackend:
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)  # A bundle that is read-only starts a little slower.
+
+    def _started(self, part: str, engine: ICudaEngine) -> IExecutionContext:
+        with self._api.messages.collect() as said:
+            context = self._context(engine)
+            if context is None:
+                texts = [message.text for message in said]
+                raise BackendError(_refusal(self.bundle, self._api, part, "start", texts))
+        return context
 
     def _context(self, engine: ICudaEngine) -> IExecutionContext | None:
         user_managed = self._api.module.ExecutionContextAllocationStrategy.USER_MANAGED

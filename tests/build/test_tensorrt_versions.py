@@ -67,7 +67,7 @@ def test_no_name_is_used_beside_the_protocols() -> None:
     known = {
         name for protocol in (tensorrt_api.Module, *tensorrt_api.PROTOCOLS) for name in members(protocol)
     }
-    own = {"name", "logger"}  # Also attributes of paths and of TensorRt.
+    own = {"name", "logger", "update"}  # Also attributes of paths, of TensorRt and of sets.
     for module in (tensorrt_api, tensorrt_builder, tensorrt):
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -481,6 +481,7 @@ def bundle(tmp_path: Path) -> Any:
         condition_width=40,
         manifest=types.SimpleNamespace(specification=specification),
         read_engine=lambda backend, part: [part.encode()],
+        precisions=lambda backend: dict.fromkeys(PARTS),
     )
 
 
@@ -514,7 +515,7 @@ def test_runs_with_the_names_of_every_version(
         else:
             assert (made_with._strategy, made_with.cuda_graph_strategy) == ("user managed", "disabled")
             assert made_with._cache is not None
-    backend.save_runtime_cache()
+    backend.stream_closed()
     kept = bundle.path / tensorrt.RUNTIME_CACHE
     assert kept.exists() == (flavour == "tensorrt-rtx")
     if flavour == "tensorrt-rtx":
