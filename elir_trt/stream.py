@@ -301,6 +301,14 @@ class Stream:
         """Height and width of the frames; None until it is known."""
         return self._size
 
+    @property
+    def way(self) -> str:
+        """How frames are run: "called" (on the CPU always), "recorded", or "called: " and why not recorded.
+
+        On a GPU a frame is recorded as a CUDA graph once and replayed; before the first frames it says what is tried.
+        """
+        return "called" if self._core is None else self._core.way
+
     def open_for(self, size: tuple[int, int]) -> None:
         """Compile the engines for frames of ``size`` (height, width); the first submit does so by itself."""
         with self._opening:

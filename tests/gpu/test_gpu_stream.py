@@ -50,8 +50,7 @@ def test_the_pipeline_is_that_of_torch(restorer: elir_trt.Restorer, small_checkp
                     found = stream.result().frame
                     expected = torch_restored(small_checkpoint, frame, steps)
                     assert psnr(found, expected) >= LEAST[restorer.backend.precision]
-                assert stream._core is not None
-                assert stream._core.way == "recorded"
+                assert stream.way == "recorded"
 
 
 def test_frames_overlap_and_keep_their_order(restorer: elir_trt.Restorer) -> None:
@@ -187,8 +186,7 @@ def test_tensorrt_engines(small_checkpoint: Path, tmp_path: Path) -> None:
                 frame = frame_of(64, 128)
                 stream.submit(frame)
                 assert psnr(stream.result().frame, torch_restored(small_checkpoint, frame, 3)) >= 40
-            assert stream._core is not None
-            assert stream._core.way == "recorded"
+            assert stream.way == "recorded"
         engine = path / flavour / "coarse.engine"
         engine.write_bytes(engine.read_bytes()[:-100] + bytes(100))
         with pytest.raises(elir_trt.BundleError, match="was changed or cut"):
