@@ -260,13 +260,13 @@ class CudaDevice final : public Device {
     ELIR_CUDA(cudaMemcpy(bits.data(), from, count * sizeof(std::uint16_t), cudaMemcpyDeviceToHost));
     for (std::size_t i = 0; i < count; ++i) {
       if (element == Element::float16) {
-        __half value;
-        std::memcpy(&value, &bits[i], sizeof(value));
-        to[i] = __half2float(value);
+        __half_raw raw;
+        raw.x = bits[i];
+        to[i] = __half2float(__half(raw));
       } else {
-        __nv_bfloat16 value;
-        std::memcpy(&value, &bits[i], sizeof(value));
-        to[i] = __bfloat162float(value);
+        __nv_bfloat16_raw raw;
+        raw.x = bits[i];
+        to[i] = __bfloat162float(__nv_bfloat16(raw));
       }
     }
   }
