@@ -13,14 +13,14 @@ import torch
 from elir_trt.metrics import psnr, ssim
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
-from elir_trt.training.data import SCALES, Crops, Image, dead_leaves, load_photos
+from elir_trt.training.data import Crops, Image, dead_leaves, load_photos
 from elir_trt.training.degrade import degradation, to_uint8
 from elir_trt.training.sheets import loss_plot, sample_sheet
 from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, to_tensor
 
 #: What each phase learns with, unless told otherwise: a small restorer from nothing.
 PHASES = (
-    Settings("joint", batch=9, crop=128),
+    Settings("joint", batch=6, crop=160, loss="psnr"),
     Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse"),
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.
@@ -39,7 +39,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     weights: Path | None = None,
-    procedural: int = 60,
+    procedural: int = 150,
     procedural_share: float = 0.1,
     flow_share: float = 0.25,
     phases: tuple[Settings, ...] = PHASES,
@@ -79,7 +79,7 @@ def train(
     leaves = [dead_leaves(max(256, largest), rng) for _ in range(procedural)]
     aside, photos = set_aside(photos)
     unseen = [] if aside else [dead_leaves(max(256, largest), rng)]
-    held_out = Crops(aside, unseen, 0.0, seed + 1).batch(HELD_OUT, largest)
+    held_out = Crops(aside, unseen, 0.0, seed + 1, varied=False).batch(HELD_OUT, largest)
     model = start_model(recipe, weights, seed, Crops(photos, leaves, procedural_share, seed))
     out.mkdir(parents=True, exist_ok=True)
     shares = (1.0 - flow_share, flow_share) if len(phases) == 2 else (1.0 / len(phases),) * len(phases)
@@ -109,8 +109,8 @@ def train(
 
 
 def set_aside(photos: list[Image]) -> tuple[list[Image], list[Image]]:
-    """Split photos into those to measure with and those to train on; a photo's scales stay together."""
-    count = len(SCALES) * (len(photos) // (12 * len(SCALES)))
+    """Split photos into those to measure with, a twelfth, and those to train on."""
+    count = len(photos) // 12
     return photos[len(photos) - count :], photos[: len(photos) - count]
 
 

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -21,7 +24,7 @@ from elir_trt.errors import CheckpointError, RecipeError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
 from elir_trt.recipe import Recipe, parse_recipe  # noqa: E402
 from elir_trt.training.command import train  # noqa: E402
-from elir_trt.training.data import Crops, dead_leaves  # noqa: E402
+from elir_trt.training.data import Crops, dead_leaves, detail  # noqa: E402
 from elir_trt.training.degrade import TASKS, degradation  # noqa: E402
 from elir_trt.training.start import principal_components, start_as_identity  # noqa: E402
 from elir_trt.training.trainer import (  # noqa: E402
@@ -75,10 +78,30 @@ def _trainer(recipe: Recipe, out: Path, settings: Settings) -> Trainer:
     )
 
 
-def test_loss_falls(recipe: Recipe, tmp_path: Path) -> None:
-    history = _trainer(recipe, tmp_path, PHASES[0]).run(iterations=60)
-    first, last = (np.mean([entry["loss"] for entry in part]) for part in (history[:10], history[-10:]))
-    assert last < 0.8 * first
+@pytest.mark.parametrize("loss", ["l1", "psnr"])
+def test_loss_falls(recipe: Recipe, tmp_path: Path, loss: Literal["l1", "psnr"]) -> None:
+    history = _trainer(recipe, tmp_path, replace(PHASES[0], loss=loss)).run(iterations=60)
+    for name, share in (("restored", 0.9), ("ceiling", 0.8)):
+        first, last = (np.mean([entry[name] for entry in part]) for part in (history[:10], history[-10:]))
+        assert last < share * first
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_crops_vary_photos_by_the_seed_alone() -> None:
+    rng = np.random.default_rng(0)
+    photos = [dead_leaves(160, rng), np.full((160, 160, 3), 90, np.uint8)]
+    batches = [Crops(photos, [], 0.0, seed).batch(60, 48) for seed in (1, 1, 2)]
+    assert batches[0].shape == (60, 48, 48, 3) and batches[0].dtype == np.uint8
+    assert np.array_equal(batches[0], batches[1])
+    assert not np.array_equal(batches[0], batches[2])
+    plain = Crops(photos, [], 0.0, 1, varied=False).batch(60, 48)
+    assert set(plain[[detail(image) == 0 for image in plain]].ravel()) == {90}
+
+    def flat(images: npt.NDArray[np.uint8]) -> int:
+        return sum(detail(image) == 0 for image in images)
+
+    # Of photos that are smooth by half, detailed places are seen more often, and smooth ones still.
+    assert 0 < flat(batches[0]) < 0.8 * flat(plain)
 
 
 @pytest.mark.parametrize("settings", [*PHASES, *PUBLISHED], ids=lambda s: f"{s.phase}-{s.teacher}")
