@@ -2,11 +2,11 @@
 
     python benchmarks/precision.py [--photos DIR] [--calibrate DIR] [--count N] [--rounds 15] [--json FILE]
 
-Every row is a bundle built here. Times are of a 512x512 frame, medians over rounds in which all bundles take turns;
-PSNR is of photos with noise of sigma 50 (fixed seeds, clipped to 8 bits), against the float32 bundle's results and
-against the photos. Photos are found as in benchmarks/quality.py; calibration uses others, by default the pristine
-ones. ``--tensorrt`` builds TensorRT-RTX engines of the four full-size parts of "bfr" instead, in INT8 and FP8, with
-random weights, and shows how many of their layers TensorRT has in 8 bits.
+Every row is a bundle built here. Times are of a 512x512 frame with the default steps, medians over rounds in which all
+bundles take turns; PSNR is of photos with noise of sigma 50 (fixed seeds, clipped to 8 bits), against the float32
+bundle's results and against the photos. Photos are found as in benchmarks/quality.py; calibration uses others, by
+default the pristine ones. ``--tensorrt`` builds TensorRT-RTX engines of the four full-size parts of "bfr" instead, in
+INT8 and FP8, with random weights, and shows how many of their layers TensorRT has in 8 bits.
 """
 
 from __future__ import annotations
@@ -132,12 +132,13 @@ def main() -> None:
             row["psnr_truth"] = float(np.mean([psnr(read(path), b) for path, b in truth]))
     bf16 = rows["bf16"]["total_ms"]
     print(
-        "| asked for | encoder | coarse | decoder | frame | speed | PSNR to float32 | to the photo | bundle |"
+        f"| asked for | {' | '.join(PARTS)} | frame | speed | PSNR to float32 | to the photo | bundle |\n"
+        + "|---" * (len(PARTS) + 6)
+        + "|"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
         row["speed_of_bf16"] = bf16 / row["total_ms"]
-        parts = (f"{row['precisions'][p]}, {row[f'{p}_ms']:.1f} ms" for p in ("encoder", "coarse", "decoder"))
+        parts = (f"{row['precisions'][p]}, {row[f'{p}_ms']:.1f} ms" for p in PARTS)
         print(
             f"| {name} | {' | '.join(parts)} | {row['total_ms']:.1f} ms | {row['speed_of_bf16']:.2f} | "
             f"{row['psnr_float32']:.1f} dB | {row['psnr_truth']:.2f} dB | {row['megabytes']:.1f} MB |"
