@@ -2,8 +2,8 @@
 
     python benchmarks/precision.py [--photos DIR] [--calibrate DIR] [--count N] [--rounds 15] [--json FILE]
 
-Every row is a bundle built here. Times are of a 512x512 frame with the default steps, medians over rounds in which all
-bundles take turns; PSNR is of photos with noise of sigma 50 (fixed seeds, clipped to 8 bits), against the float32
+Every row is a bundle built here. Times are of a 512x512 frame with the default steps, medians over rounds in which
+all bundles take turns; PSNR is of photos with noise of sigma 50 (fixed seeds, clipped to 8 bits), against the float32
 bundle's results and against the photos. Photos are found as in benchmarks/quality.py; calibration uses others, by
 default the pristine ones. ``--tensorrt`` builds TensorRT-RTX engines of the four full-size parts of "bfr" instead, in
 INT8 and FP8, with random weights, and shows how many of their layers TensorRT has in 8 bits.
