@@ -34,8 +34,8 @@ Run = Callable[[Tensors], Array]
 Say = Callable[[str], None]
 #: The pipeline's least PSNR against float32 where precisions were named and not searched, in dB.
 LEAST_PSNR = 30.0
-#: Runs of which the median time is taken.
-_RUNS = 9
+#: Runs of which the median time is taken, after one that is not counted.
+_RUNS = 15
 
 
 def parse_precision(text: str) -> Literal["auto"] | dict[str, PartPrecision]:
@@ -196,13 +196,14 @@ class Chooser:
             worst = max(worst, float(np.mean([np.mean((a - b) ** 2) for a, b in pairs])))
         return worst
 
-    def milliseconds(self, part: str, precision: PartPrecision) -> float:
-        """Median time of a part on this machine's CPU. For TensorRT's types it is what float32 takes, scaled."""
+    def milliseconds(self, part: str, precisions: Sequence[PartPrecision]) -> list[float]:
+        """Times of a part on this machine's CPU. For TensorRT's types they are what float32 takes, scaled."""
         feed = self._held_out[part][0]
         if self.backend != "openvino":
-            share = {"fp32": 2.0, "int8": 0.55, "int8-whole": 0.5, "fp8": 0.5}.get(precision, 1.0)
-            return share * _median_ms(self._reference[part], feed)
-        return _median_ms(self.run(part, precision), feed)
+            shares = {"fp32": 2.0, "int8": 0.55, "int8-whole": 0.5, "fp8": 0.5}
+            (whole,) = _median_ms([self._reference[part]], feed)
+            return [shares.get(precision, 1.0) * whole for precision in precisions]
+        return _median_ms([self.run(part, precision) for precision in precisions], feed)
 
     # Choosing
 
@@ -234,10 +235,9 @@ class Chooser:
         rows: list[SearchRow] = []
         measured: dict[tuple[str, PartPrecision], tuple[float, float]] = {}
         for part in PARTS:
-            for precision in candidates:
-                say(f"{self.backend}: measuring the {part} in {precision}")
+            say(f"{self.backend}: measuring the {part}")
+            for precision, ms in zip(candidates, self.milliseconds(part, candidates), strict=True):
                 error = self.error(part, precision)
-                ms = self.milliseconds(part, precision)
                 squared = self.squared_error({part: precision})
                 fits = error <= PART_BOUNDS[precision]
                 if fits:
@@ -253,7 +253,8 @@ class Chooser:
                     )
                 )
             if all((part, precision) not in measured for precision in candidates):
-                measured[part, "fp32"] = (self.milliseconds(part, "fp32"), 0.0)
+                (ms,) = self.milliseconds(part, ["fp32"])
+                measured[part, "fp32"] = (ms, 0.0)
         default = self.recipe.steps if self.recipe.default_steps is None else self.recipe.default_steps
         times = {"encoder": 1, "coarse": 1, "velocity": default, "decoder": 1}
         options = [[key for key in measured if key[0] == part] for part in PARTS]
@@ -331,11 +332,13 @@ def _openvino_run(data: bytes, part: str, hint: str) -> Run:
     return run
 
 
-def _median_ms(run: Run, feed: Tensors) -> float:
-    run(feed)
-    found = []
-    for _ in range(_RUNS):
-        began = time.perf_counter()
-        run(feed)
-        found.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(found)
+def _median_ms(runs: Sequence[Run], feed: Tensors) -> list[float]:
+    """Median times of several; they take turns, so that what else the machine does is felt by all."""
+    found: list[list[float]] = [[] for _ in runs]
+    for turn in range(_RUNS + 1):
+        for run, times in zip(runs, found, strict=True):
+            began = time.perf_counter()
+            run(feed)
+            if turn > 0:
+                times.append(1e3 * (time.perf_counter() - began))
+    return [statistics.median(times) for times in found]
