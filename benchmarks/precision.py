@@ -68,6 +68,27 @@ def engines() -> None:
         print(f"| {part} | {' | '.join(cells)} |", flush=True)
 
 
+def table(rows: dict[str, dict[str, Any]], default: int) -> str:
+    """The rows as Markdown; the velocity is left out where no step is taken."""
+    parts = [part for part in PARTS if default > 0 or part != "velocity"]
+    totals = {"coarse_total": 0, **({"total": default} if default > 0 else {})}
+    heads = ["asked for", *parts, *(f"frame, K={steps}" for steps in totals.values())]
+    heads += ["PSNR to float32", "to the photo", "bundle"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, row in rows.items():
+        cells = [name, *(f"{row['precisions'][p]}, {row[f'{p}_ms']:.1f} ms" for p in parts)]
+        for key in totals:
+            row[f"{key}_speed_of_bf16"] = rows["bf16"][f"{key}_ms"] / row[f"{key}_ms"]
+            cells.append(f"{row[f'{key}_ms']:.1f} ms ({row[f'{key}_speed_of_bf16']:.2f}x)")
+        cells += [
+            f"{row['psnr_float32']:.1f} dB",
+            f"{row['psnr_truth']:.2f} dB",
+            f"{row['megabytes']:.1f} MB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -136,21 +157,7 @@ def main() -> None:
             row["psnr_float32"] = float(np.mean([min(psnr(a, b), 99.0) for a, b in pairs]))
             truth = zip(paths, restored[name], strict=True)
             row["psnr_truth"] = float(np.mean([psnr(read(path), b) for path, b in truth]))
-    print(
-        f"| asked for | {' | '.join(PARTS)} | frame, K=0 | frame, K={default} | PSNR to float32 | to the photo "
-        "| bundle |\n" + "|---" * (len(PARTS) + 6) + "|"
-    )
-    for name, row in rows.items():
-        cells = [f"{row['precisions'][p]}, {row[f'{p}_ms']:.1f} ms" for p in PARTS]
-        for key in ("coarse_total", "total"):
-            row[f"{key}_speed_of_bf16"] = rows["bf16"][f"{key}_ms"] / row[f"{key}_ms"]
-            cells.append(f"{row[f'{key}_ms']:.1f} ms ({row[f'{key}_speed_of_bf16']:.2f}x)")
-        cells += [
-            f"{row['psnr_float32']:.1f} dB",
-            f"{row['psnr_truth']:.2f} dB",
-            f"{row['megabytes']:.1f} MB",
-        ]
-        print(f"| {name} | {' | '.join(cells)} |")
+    print(table(rows, default))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
