@@ -1,19 +1,23 @@
 """A frame on the GPU, from host to host, beside PyTorch on the same model and size, in one run.
 
-    python -m benchmarks.gpu --json benchmarks/results/GPU.json [--task bfr] [--frames 500] [--no-compile]
+    python -m benchmarks.gpu --json benchmarks/results/GPU.json [--task bfr] [--frames 500] [--no-compile] [--check]
 
 The weights are random, made by torch from a fixed seed: times carry over to trained ones. Every way gets the frame
 in pinned memory of the CPU and leaves the result there, noise included; times are of single frames, one at a time,
 after a warm-up. Peers: eager float32 (TF32 off), eager FP16 with channels last, and torch.compile of the same
 (max-autotune, with CUDA graphs). Ours: each TensorRT that is installed, and torch's parts recorded by the core.
-Kernels are timed by CUPTI through torch's profiler; their bytes are those that the arithmetic needs.
+Kernels are timed by CUPTI through torch's profiler; their bytes are those that the arithmetic needs. --check runs
+tests/gpu first, and a failure there is this command's too, after it has measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -321,6 +325,14 @@ def measure(task: str, frames: int, compiled: bool) -> dict[str, Any]:
     return report
 
 
+def check() -> int:
+    """Run the tests that need a GPU, where a missing one is a failure; return pytest's exit status."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu"]
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "ELIR_TRT_REQUIRE_GPU": "1"}
+    return subprocess.run(command, cwd=root, env=environment, check=False).returncode
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -329,14 +341,17 @@ def main() -> None:
     parser.add_argument("--task", default="bfr")
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--check", action="store_true", help="run tests/gpu first")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    checked = check() if arguments.check else None
     problem = _core.cuda_problem()
     if problem:
         raise SystemExit(f"no GPU to measure: {problem}")
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU; install a torch that was built for CUDA")
     report = measure(arguments.task, arguments.frames, not arguments.no_compile)
+    report["checks"] = {None: "not run", 0: "passed"}.get(checked, f"failed with status {checked}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
@@ -344,6 +359,8 @@ def main() -> None:
     print(f"{report['gpu']}, {report['task']} {report['size']}: best is {report['best']}")
     for name, ratio in report["ratios"].items():
         print(f"  {ratio:.2f} times the speed of {name}")
+    if checked:
+        raise SystemExit(f"tests/gpu failed with status {checked}")
 
 
 if __name__ == "__main__":
