@@ -122,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     recipe = load_recipe("camera")
-    crops = Crops(load_photos(arguments.data, 160), [], 0.0, 0)
+    crops = Crops(load_photos(arguments.data, PHASES[0].crop), [], 0.0, 0)
     paths = sorted(arguments.photos.iterdir())
     photos = []
     for path in paths[:: max(1, len(paths) // 8)]:

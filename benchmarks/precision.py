@@ -134,7 +134,7 @@ def main() -> None:
             opened[name] = elir_trt.open(report.path)
         times: dict[tuple[str, int], list[dict[str, float]]] = {}
         frame = np.ascontiguousarray(np.resize(read(paths[0]), (512, 512, 3)))
-        default = recipe.steps if recipe.default_steps is None else recipe.default_steps
+        default = recipe.usual_steps
         for steps in sorted({0, default}):
             streams = {n: r.stream(depth=1, size=(512, 512), steps=steps) for n, r in opened.items()}
             for turn in range(arguments.rounds + 2):
@@ -145,9 +145,11 @@ def main() -> None:
                         times.setdefault((name, steps), []).append(dict(stages))
             for stream in streams.values():
                 stream.close()
+        clean = [read(path) for path in paths]
+        noisy = [degraded(path, image)["sigma 50"][0] for path, image in zip(paths, clean, strict=True)]
         restored: dict[str, list[np.ndarray]] = {}
         for name, restorer in opened.items():
-            restored[name] = [restorer(degraded(path, read(path))["sigma 50"][0]) for path in paths]
+            restored[name] = [restorer(image) for image in noisy]
             row = rows[name]
             for stage in (*PARTS, "total"):
                 row[f"{stage}_ms"] = statistics.median(t[stage] for t in times[name, default])
@@ -155,8 +157,8 @@ def main() -> None:
             exact = restored["float32"]
             pairs = zip(exact, restored[name], strict=True)
             row["psnr_float32"] = float(np.mean([min(psnr(a, b), 99.0) for a, b in pairs]))
-            truth = zip(paths, restored[name], strict=True)
-            row["psnr_truth"] = float(np.mean([psnr(read(path), b) for path, b in truth]))
+            truth = zip(clean, restored[name], strict=True)
+            row["psnr_truth"] = float(np.mean([psnr(a, b) for a, b in truth]))
     print(table(rows, default))
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -33,9 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {path.name: path for path in images(arguments.photos)}
     restorer = elir_trt.open(arguments.bundle)
-    default = (
-        restorer.recipe.steps if restorer.recipe.default_steps is None else restorer.recipe.default_steps
-    )
+    default = restorer.recipe.usual_steps
     rungs = sorted({0, default or restorer.recipe.steps})
     rows = []
     for name, column, (y, x) in ROWS:

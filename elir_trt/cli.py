@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from elir_trt.bundle import SearchRow
-    from elir_trt.recipe import Recipe
 
 app = typer.Typer(
     name="elir-trt",
@@ -185,7 +184,7 @@ def info(bundle: Annotated[str, typer.Argument(help="Bundle's folder, or a task.
     rows: dict[str, Any] = {
         "folder": opened.path,
         "task": f"{recipe.task}: {recipe.title}",
-        "steps": f"{recipe.steps} (default {_default_steps(recipe)}), sigma {recipe.sigma}",
+        "steps": f"{recipe.steps} (default {recipe.usual_steps}), sigma {recipe.sigma}",
         "size": f"{specification.size[0]}x{specification.size[1]} (height x width), batch {specification.batch}",
         "precision": specification.precision or "the fastest of each backend",
         "backends": ", ".join(specification.backends),
@@ -395,10 +394,6 @@ def _search_table(rows: Sequence[SearchRow]) -> Table:
             "" if row.within_bounds else "beyond its bound",
         )
     return table
-
-
-def _default_steps(recipe: Recipe) -> int:
-    return recipe.steps if recipe.default_steps is None else recipe.default_steps
 
 
 def _size(text: str) -> tuple[int, int]:

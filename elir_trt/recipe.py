@@ -151,6 +151,11 @@ class Recipe(_Strict):
             data = {**data, "sigma": float(data["sigma"])}
         return data
 
+    @property
+    def usual_steps(self) -> int:
+        """Euler steps where none are asked for."""
+        return self.steps if self.default_steps is None else self.default_steps
+
     @model_validator(mode="after")
     def _sizes(self) -> Recipe:
         for name, value in zip(("height", "width"), self.size, strict=True):

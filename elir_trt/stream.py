@@ -176,7 +176,7 @@ class Restorer:
         """
         maximum = self.recipe.steps
         if steps is None:
-            steps = maximum if self.recipe.default_steps is None else self.recipe.default_steps
+            steps = self.recipe.usual_steps
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
         if depth < 1:
