@@ -20,8 +20,8 @@ from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, 
 
 #: What each phase learns with, unless told otherwise: a small restorer from nothing.
 PHASES = (
-    Settings("joint", batch=6, crop=160, loss="psnr"),
-    Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse"),
+    Settings("joint", batch=6, crop=160, loss="psnr", optimizer="muon", rate=7e-4),
+    Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse", optimizer="muon"),
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.
 PUBLISHED = (Settings("autoencoder"), Settings("flow", rate=1e-4, overparametrised=True))
@@ -41,7 +41,7 @@ def train(
     weights: Path | None = None,
     procedural: int = 150,
     procedural_share: float = 0.1,
-    flow_share: float = 0.25,
+    flow_share: float = 0.2,
     phases: tuple[Settings, ...] = PHASES,
     report: Progress | None = None,
 ) -> Path:

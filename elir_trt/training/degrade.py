@@ -91,15 +91,16 @@ def to_uint8(image: Pixels) -> Image:
 def camera(image: Image, rng: np.random.Generator) -> Image:
     """What a camera makes of a clean crop ``[H, W, 3]``: blur, noise and compression, at unknown levels.
 
-    Two thirds are white noise up to sigma 100 of 255, the rest signal-dependent noise of a sensor, or JPEG of
-    quality 10 and up or a video encoder's blocks, with little noise; one in 25 is slightly blurred first.
+    Two thirds are white noise up to sigma 100 of 255, more often strong than weak, the rest signal-dependent noise
+    of a sensor, or JPEG of quality 10 and up or a video encoder's blocks, with little noise; one in 25 is slightly
+    blurred first.
     """
     pixels = image.astype(np.float32)
     if rng.random() < 0.04:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 1.0)), dtype=np.float32)
     kind = rng.random()
     if kind < 0.65:
-        return to_uint8(gaussian_noise(pixels, rng.uniform(0, 100), rng))
+        return to_uint8(gaussian_noise(pixels, 100 * rng.random() ** 0.7, rng))
     if kind < 0.8:
         noisy = sensor_noise(pixels, 10 ** rng.uniform(-4, -1.2), 10 ** rng.uniform(-3.5, -1.5), rng)
         result = to_uint8(noisy)

@@ -9,6 +9,7 @@ at zero; the decoder's last convolution is the projection's transpose.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -16,9 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from elir_trt.model.autoencoder import Block
+from elir_trt.model.autoencoder import Block, Decoder, Encoder
 from elir_trt.model.coarse import RESIDUAL_SCALE, DenseBlock
 from elir_trt.model.elir import Elir
+from elir_trt.recipe import Architecture
 
 #: Standard deviation of the strongest component of the latent: the decoder's tanh is nearly linear there.
 LATENT_DEVIATION = 0.5
@@ -91,6 +93,41 @@ def start_as_identity(model: Elir, crops: npt.NDArray[np.uint8]) -> None:
         elif isinstance(module, DenseBlock):
             for parameter in cast(nn.Module, module.conv5).parameters():
                 parameter.zero_()
+
+
+@torch.no_grad()
+def deepened(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """Weights with as many blocks in encoder and decoder as an architecture of one level has.
+
+    Further blocks come after the others, with a last convolution of zero: they return what they get, which is not
+    negative, so that the weights still say the same.
+
+    Args:
+        state: weights by name. With another number of levels, or as many blocks or more, they are returned as they
+            are.
+        architecture: with at least one block, as ``state`` must have.
+    """
+    result = dict(state)
+    spec = architecture.autoencoder
+    if len(spec.widths) != 1:
+        return result
+    for part, cls, before in (("enc", Encoder, 1), ("dec", Decoder, 2)):
+        indices = {int(key.split(".")[2]) for key in state if key.startswith(f"{part}.layers.")}
+        last = max(indices, default=0)
+        present, wanted = last - before, spec.blocks[0]
+        if not 0 < present < wanted:
+            continue
+        for name in ("weight", "bias"):
+            result[f"{part}.layers.{before + wanted}.{name}"] = result.pop(f"{part}.layers.{last}.{name}")
+        fresh = cls(spec, architecture.latent_channels).layers
+        for index in range(last, before + wanted):
+            block = fresh[index]
+            assert isinstance(block, Block)
+            branch = _convolution(block.conv[-1])
+            branch.weight.zero_()
+            _zero_bias(branch)
+            result.update({f"{part}.layers.{index}.{name}": v for name, v in block.state_dict().items()})
+    return result
 
 
 def _convolution(layer: nn.Module) -> nn.Conv2d:

@@ -24,13 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elir_trt.errors import CheckpointError
-from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_model, load_state
+from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_state, read_checkpoint
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops
 from elir_trt.training.degrade import degradation
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
-from elir_trt.training.start import can_start_as_identity, start_as_identity
+from elir_trt.training.optimizer import MuonWithAdamW
+from elir_trt.training.start import can_start_as_identity, deepened, start_as_identity
 
 Phase = Literal["autoencoder", "joint", "flow"]
 Progress = Callable[[dict[str, float]], None]
@@ -60,6 +61,8 @@ class Settings:
             the frozen "coarse" estimate from the clean image, which is what a decoder of phase "joint" knows.
         overparametrised: train each 3x3 convolution of the coarse estimator and the velocity field as a wider one
             and a 1x1 ("flow", as published); they collapse when the phase is over.
+        optimizer: "adamw", as published, or "muon", which gets further in as many steps (see
+            :class:`~elir_trt.training.optimizer.MuonWithAdamW`).
         decay: of the averaged weights.
         autocast: bfloat16 where that is safe; float32 otherwise.
     """
@@ -75,6 +78,7 @@ class Settings:
     freeze_coarse: bool = False
     teacher: Literal["encoder", "coarse"] = "encoder"
     overparametrised: bool = False
+    optimizer: Literal["adamw", "muon"] = "adamw"
     decay: float = 0.999
     autocast: bool = True
 
@@ -154,9 +158,13 @@ class Trainer:
         for part in trained:
             part.requires_grad_(True)
         self.parameters = [p for part in trained for p in part.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4
-        )
+        self.optimizer: MuonWithAdamW | torch.optim.AdamW
+        if settings.optimizer == "muon":
+            self.optimizer = MuonWithAdamW(self.parameters, settings.rate)
+        else:
+            self.optimizer = torch.optim.AdamW(
+                self.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4
+            )
         self.average = Average(model, settings.decay)
         self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
         self.step, self.elapsed = 0, 0.0
@@ -335,11 +343,14 @@ def overparametrise(model: Elir) -> Elir:
 def start_model(recipe: Recipe, weights: Path | None, seed: int, crops: Crops | None = None) -> Elir:
     """The model to train: from a checkpoint, or fresh, with a velocity of zero.
 
+    A checkpoint of one level may have fewer blocks than the recipe: the others start as the identity.
     A fresh model starts as the identity where it has room for that and there are ``crops`` to take the principal
     components from.
     """
     if weights is not None:
-        return load_model(weights, recipe.architecture)
+        torch.manual_seed(seed)
+        state = deepened(read_checkpoint(weights), recipe.architecture)
+        return load_state(state, recipe.architecture, str(weights))
     torch.manual_seed(seed)
     model = Elir(recipe.architecture)
     nn.init.zeros_(model.fmir.final_proj.weight)
