@@ -304,7 +304,12 @@ def train(
         typer.Option(min=1, help="Optimizer steps instead of a time budget: the same every time."),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="The published losses and schedule, instead of the fast one.")
+        bool,
+        typer.Option(
+            "--published",
+            help="The published losses and schedule, instead of the fast one; the autoencoder that it needs is "
+            "trained first, or comes from --weights.",
+        ),
     ] = False,
 ) -> None:
     """Train a recipe's model, or go on with a training that was stopped."""
@@ -312,23 +317,40 @@ def train(
 
     chosen = load_recipe(recipe)
     try:
-        from elir_trt.training.command import PHASES, PUBLISHED
+        from elir_trt.training.command import schedule
         from elir_trt.training.command import train as train_model
     except ImportError as error:
         raise ElirError(f"training needs more packages ({error}): pip install 'elir_trt[train]'") from error
+    phases, flow_share = schedule(published, weights)
     path = train_model(
         chosen,
         data,
         out,
         budget_s=60.0 * minutes if iterations is None else None,
         iterations=iterations,
-        phases=PUBLISHED if published else PHASES,
+        flow_share=flow_share,
+        phases=phases,
         seed=seed,
         device=device,
         weights=weights,
-        report=lambda losses: print(losses, file=sys.stderr),
+        report=lambda figures: print(_progress(figures), file=sys.stderr, flush=True),
     )
     print(f"trained: {path}; make a bundle with: elir-trt build {recipe} --weights {path}")
+
+
+def _progress(figures: dict[str, float]) -> str:
+    """One line of a training: the phase, the step, the time, losses, and figures on held-out crops."""
+    units = {"psnr": ".2f", "ssim": ".3f"}
+    seconds = round(figures["seconds"])
+    cells = [
+        f"phase {figures['phase']:.0f}",
+        f"step {figures['step']:.0f}",
+        f"{seconds // 60}:{seconds % 60:02d}",
+    ]
+    for name, value in figures.items():
+        if name not in ("phase", "step", "seconds"):
+            cells.append(f"{name} {format(value, units.get(name.split()[0], '.4g'))}")
+    return "  ".join(cells)
 
 
 def main() -> None:

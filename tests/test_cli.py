@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
+from typer.core import TyperGroup
+
+from elir_trt.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def call(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -68,6 +76,23 @@ def test_doctor_info_help(small_bundle: Path) -> None:
     assert done.returncode == 0 and "small" in done.stdout and "velocity" in done.stdout
     for command in ("build", "run", "info", "doctor", "demo", "train"):
         assert call(command, "--help").returncode == 0
+
+
+def _written_commands() -> list[str]:
+    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = [
+        block for path in texts for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL)
+    ]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.split("#")[0].strip() for line in lines if line.startswith("elir-trt ")]
+
+
+@pytest.mark.parametrize("written", _written_commands())
+def test_commands_of_the_documents_are_understood(written: str) -> None:
+    _, name, *arguments = shlex.split(written)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    group.commands[name].make_context(name, arguments)
 
 
 def test_run_an_image(small_bundle: Path, photo: Path, tmp_path: Path) -> None:

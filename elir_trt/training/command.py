@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from elir_trt.metrics import psnr, ssim
-from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops, Image, dead_leaves, load_photos
 from elir_trt.training.degrade import degradation, to_uint8
@@ -25,8 +24,20 @@ PHASES = (
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.
 PUBLISHED = (Settings("autoencoder"), Settings("flow", rate=1e-4, overparametrised=True))
+#: Part of the budget for the velocity field, where there is another phase.
+FLOW_SHARE, PUBLISHED_FLOW_SHARE = 0.2, 0.75
 #: Crops that are never trained on, to measure with.
 HELD_OUT = 4
+
+
+def schedule(published: bool, weights: Path | None) -> tuple[tuple[Settings, ...], float]:
+    """The phases of a training and the last one's share of the budget.
+
+    The published schedule takes the autoencoder from ``weights`` where there are some.
+    """
+    if not published:
+        return PHASES, FLOW_SHARE
+    return PUBLISHED if weights is None else PUBLISHED[1:], PUBLISHED_FLOW_SHARE
 
 
 def train(
@@ -41,7 +52,7 @@ def train(
     weights: Path | None = None,
     procedural: int = 150,
     procedural_share: float = 0.1,
-    flow_share: float = 0.2,
+    flow_share: float = FLOW_SHARE,
     phases: tuple[Settings, ...] = PHASES,
     report: Progress | None = None,
 ) -> Path:
@@ -61,7 +72,8 @@ def train(
         procedural_share: part of the crops that comes from them.
         flow_share: part of the budget for the last phase, where there are two.
         phases: how each phase trains.
-        report: is called with the mean losses, about once a minute.
+        report: is called about once a minute with the phase (from 1), the mean losses since the last call, and PSNR
+            (dB) and SSIM on held-out crops without a step and with all of them.
 
     Returns:
         the checkpoint's path.
@@ -95,12 +107,19 @@ def train(
             device=chosen,
         )
         trainer.resume()
+
+        def measured(line: dict[str, float], trainer: Trainer = trainer, phase: int = index + 1) -> None:
+            figures = _show(recipe, held_out, trainer, seed)
+            if report is not None:
+                report({"phase": phase, **line, **figures})
+
         if iterations is not None:
-            trainer.run(iterations=max(1, round(iterations * share)), report=report)
+            history = trainer.run(iterations=max(1, round(iterations * share)), report=measured)
         else:
-            trainer.run(budget_s=(budget_s or 600.0) * share, report=report)
+            history = trainer.run(budget_s=(budget_s or 600.0) * share, report=measured)
+        if not history:  # The phase was over before.
+            _show(recipe, held_out, trainer, seed)
         model = trainer.result().to(trainer.device)
-        _show(model, recipe, held_out, trainer, seed)
     final = out / "elir.ckpt"
     temporary = out / "elir.ckpt.tmp"
     temporary.write_bytes((trainer.out / "elir.ckpt").read_bytes())
@@ -114,8 +133,9 @@ def set_aside(photos: list[Image]) -> tuple[list[Image], list[Image]]:
     return photos[len(photos) - count :], photos[: len(photos) - count]
 
 
-def _show(model: Elir, recipe: Recipe, clean: Image, trainer: Trainer, seed: int) -> None:
-    """Write the sample sheet, the loss plot and the held-out figures of a phase."""
+def _show(recipe: Recipe, clean: Image, trainer: Trainer, seed: int) -> dict[str, float]:
+    """Write the sample sheet, the loss plot and the held-out figures of a phase; return the figures."""
+    model = trainer.result().to(trainer.device)
     degrade, rng = degradation(recipe.task), np.random.default_rng([seed, 2])
     fed = np.stack([degrade(image, rng) for image in clean])
     outputs: dict[int, Image] = {}
@@ -149,3 +169,6 @@ def _show(model: Elir, recipe: Recipe, clean: Image, trainer: Trainer, seed: int
             [key for key in lines[-1] if key not in ("phase", "step", "seconds")],
             trainer.out / "losses.png",
         )
+    return {
+        f"{name} {steps}": value for steps, of_steps in figures.items() for name, value in of_steps.items()
+    }

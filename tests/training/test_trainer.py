@@ -20,10 +20,11 @@ torch = pytest.importorskip("torch")
 
 import elir_trt  # noqa: E402
 from elir_trt.build.builder import build  # noqa: E402
+from elir_trt.cli import _progress  # noqa: E402
 from elir_trt.errors import CheckpointError, RecipeError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
 from elir_trt.recipe import Recipe, parse_recipe  # noqa: E402
-from elir_trt.training.command import train  # noqa: E402
+from elir_trt.training.command import schedule, train  # noqa: E402
 from elir_trt.training.data import Crops, dead_leaves, detail  # noqa: E402
 from elir_trt.training.degrade import TASKS, degradation  # noqa: E402
 from elir_trt.training.start import principal_components, start_as_identity  # noqa: E402
@@ -154,6 +155,34 @@ def test_resumes_with_the_same_losses(recipe: Recipe, tmp_path: Path, settings: 
     assert first + again.run(iterations=12) == whole
 
 
+def test_published_schedule_takes_the_autoencoder_from_weights(recipe: Recipe, tmp_path: Path) -> None:
+    phases, flow_share = schedule(True, None)
+    assert [settings.phase for settings in phases] == ["autoencoder", "flow"] and flow_share > 0.5
+    assert all(settings.optimizer == "adamw" for settings in phases)
+    assert [settings.phase for settings in schedule(False, None)[0]] == ["joint", "flow"]
+    _trainer(recipe, tmp_path, PUBLISHED[0]).run(iterations=1)
+    weights = tmp_path / "elir.ckpt"
+    (flow,), share = schedule(True, weights)
+    assert flow.phase == "flow"
+    small = (replace(flow, batch=4, crop=32, autocast=False),)
+    out = tmp_path / "out"
+    checkpoint = train(
+        recipe,
+        None,
+        out,
+        iterations=2,
+        procedural=2,
+        weights=weights,
+        phases=small,
+        flow_share=share,
+        device="cpu",
+    )
+    before, after = (load_model(path, recipe.architecture) for path in (weights, checkpoint))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.dec.parameters(), after.dec.parameters(), strict=True)
+    )
+
+
 def test_other_settings_do_not_resume(recipe: Recipe, tmp_path: Path) -> None:
     _trainer(recipe, tmp_path, PHASES[0]).run(iterations=1)
     with pytest.raises(CheckpointError, match="crop"):
@@ -161,7 +190,28 @@ def test_other_settings_do_not_resume(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) -> None:
-    checkpoint = train(recipe, None, tmp_path, iterations=8, procedural=2, device="cpu", phases=PHASES)
+    told: list[dict[str, float]] = []
+
+    def go() -> Path:
+        return train(
+            recipe,
+            None,
+            tmp_path,
+            iterations=8,
+            procedural=2,
+            device="cpu",
+            phases=PHASES,
+            report=told.append,
+        )
+
+    checkpoint = go()
+    assert [line["step"] for line in told] == [6, 2]  # the end of each phase
+    held_out = json.loads((tmp_path / "1-flow" / "held_out.json").read_text())
+    assert told[-1]["psnr K=2"] == held_out["K=2"]["psnr"] and 0.0 < told[-1]["ssim K=0"] < 1.0
+    progress = _progress(told[-1])
+    assert progress.startswith("phase 2  step 2  0:0") and f"psnr K=2 {told[-1]['psnr K=2']:.2f}" in progress
+    (tmp_path / "1-flow" / "samples.png").unlink()
+    assert go() == checkpoint and len(told) == 2  # nothing left to train
     model = load_model(checkpoint, recipe.architecture)
     with torch.inference_mode():
         y = model.restore(torch.rand(1, 3, 64, 64), steps=2, sigma=0.1)
