@@ -202,8 +202,7 @@ def _pipeline(
     restorer: Restorer, references: dict[str, Any], frames: Sequence[Frame], seed: int
 ) -> list[tuple[Frame, Frame, Frame]]:
     recipe, found = restorer.recipe, []
-    default = recipe.usual_steps
-    for steps in sorted({default, recipe.steps}):
+    for steps in sorted({recipe.usual_steps, recipe.steps}):
         rows = restorer.bundle.condition_rows(steps)
         with restorer.stream(depth=1, steps=steps, seed=seed, size=frames[0].shape[:2]) as stream:
             assert stream._core is not None

@@ -100,8 +100,7 @@ class Chooser:
         self._fed = part_inputs(model, recipe, calibration.frames)
         self._held_out = part_inputs(model, recipe, calibration.held_out, seed=1)
         self._table = conditioning_table(model, recipe.steps)
-        default = recipe.usual_steps
-        self._steps = sorted({default, recipe.steps})
+        self._steps = sorted({recipe.usual_steps, recipe.steps})
         self._reference = {part: self._float_run(part) for part in PARTS}
         self._expected = {steps: self._restore(self._reference, steps) for steps in self._steps}
 
@@ -255,8 +254,7 @@ class Chooser:
             if all((part, precision) not in measured for precision in candidates):
                 (ms,) = self.milliseconds(part, ["fp32"])
                 measured[part, "fp32"] = (ms, 0.0)
-        default = self.recipe.usual_steps
-        times = {"encoder": 1, "coarse": 1, "velocity": default, "decoder": 1}
+        times = {"encoder": 1, "coarse": 1, "velocity": self.recipe.usual_steps, "decoder": 1}
         options = [[key for key in measured if key[0] == part] for part in PARTS]
 
         def cost(keys: Sequence[tuple[str, PartPrecision]]) -> float:

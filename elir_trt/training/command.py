@@ -83,7 +83,7 @@ def train(
         MediaError: the folder has no usable photos.
         CheckpointError: ``weights`` or a state in ``out`` does not fit.
     """
-    degradation(recipe.task)  # An unknown task is refused before the photos are read.
+    degrade = degradation(recipe.task)  # An unknown task is refused before the photos are read.
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     largest = max(settings.crop for settings in phases)
     photos = load_photos(data, largest) if data is not None else []
@@ -91,7 +91,9 @@ def train(
     leaves = [dead_leaves(max(256, largest), rng) for _ in range(procedural)]
     aside, photos = set_aside(photos)
     unseen = [] if aside else [dead_leaves(max(256, largest), rng)]
-    held_out = Crops(aside, unseen, 0.0, seed + 1, varied=False).batch(HELD_OUT, largest)
+    clean = Crops(aside, unseen, 0.0, seed + 1, varied=False).batch(HELD_OUT, largest)
+    rng = np.random.default_rng([seed, 2])
+    fed = np.stack([degrade(image, rng) for image in clean])
     model = start_model(recipe, weights, seed, Crops(photos, leaves, procedural_share, seed))
     out.mkdir(parents=True, exist_ok=True)
     shares = (1.0 - flow_share, flow_share) if len(phases) == 2 else (1.0 / len(phases),) * len(phases)
@@ -109,7 +111,7 @@ def train(
         trainer.resume()
 
         def measured(line: dict[str, float], trainer: Trainer = trainer, phase: int = index + 1) -> None:
-            figures = _show(recipe, held_out, trainer, seed)
+            figures = _show(recipe, fed, clean, trainer, seed)
             if report is not None:
                 report({"phase": phase, **line, **figures})
 
@@ -118,7 +120,7 @@ def train(
         else:
             history = trainer.run(budget_s=(budget_s or 600.0) * share, report=measured)
         if not history:  # The phase was over before.
-            _show(recipe, held_out, trainer, seed)
+            _show(recipe, fed, clean, trainer, seed)
         model = trainer.result().to(trainer.device)
     final = out / "elir.ckpt"
     temporary = out / "elir.ckpt.tmp"
@@ -133,11 +135,9 @@ def set_aside(photos: list[Image]) -> tuple[list[Image], list[Image]]:
     return photos[len(photos) - count :], photos[: len(photos) - count]
 
 
-def _show(recipe: Recipe, clean: Image, trainer: Trainer, seed: int) -> dict[str, float]:
+def _show(recipe: Recipe, fed: Image, clean: Image, trainer: Trainer, seed: int) -> dict[str, float]:
     """Write the sample sheet, the loss plot and the held-out figures of a phase; return the figures."""
     model = trainer.result().to(trainer.device)
-    degrade, rng = degradation(recipe.task), np.random.default_rng([seed, 2])
-    fed = np.stack([degrade(image, rng) for image in clean])
     outputs: dict[int, Image] = {}
     with torch.inference_mode():
         x = to_tensor(fed, trainer.device)

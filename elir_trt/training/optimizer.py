@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,13 @@ from torch import nn
 
 #: Kernels with fewer inputs or outputs than this stay with AdamW: first and last layers.
 NARROWEST = 16
+#: Of every parameter.
+WEIGHT_DECAY = 1e-4
+
+
+def adamw(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.AdamW:
+    """AdamW as all trainings use it."""
+    return torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=WEIGHT_DECAY)
 
 
 class MuonWithAdamW:
@@ -20,17 +27,18 @@ class MuonWithAdamW:
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], rate: float) -> None:
-        self.kernels = [p for p in parameters if p.ndim == 4 and min(p.shape[:2]) >= NARROWEST]
-        matrices = {id(p) for p in self.kernels}
-        self.adamw = torch.optim.AdamW(
-            [p for p in parameters if id(p) not in matrices], lr=rate, betas=(0.9, 0.99), weight_decay=1e-4
-        )
+        self.kernels = [p for p in parameters if _is_kernel(p)]
+        self.adamw = adamw([p for p in parameters if not _is_kernel(p)], rate)
         # torch's takes matrices alone: it has copies of the kernels, which go back after each step.
         self.matrices = [nn.Parameter(p.detach().flatten(1).clone()) for p in self.kernels]
         self.muon = torch.optim.Muon(
-            self.matrices, lr=rate, weight_decay=1e-4, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            self.matrices, lr=rate, weight_decay=WEIGHT_DECAY, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         )
-        self.param_groups = [*self.adamw.param_groups, *self.muon.param_groups]
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of both."""
+        return [*self.adamw.param_groups, *self.muon.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -57,4 +65,7 @@ class MuonWithAdamW:
         """Go on from :meth:`state_dict`."""
         self.muon.load_state_dict(state["muon"])
         self.adamw.load_state_dict(state["adamw"])
-        self.param_groups = [*self.adamw.param_groups, *self.muon.param_groups]
+
+
+def _is_kernel(parameter: nn.Parameter) -> bool:
+    return parameter.ndim == 4 and min(parameter.shape[:2]) >= NARROWEST

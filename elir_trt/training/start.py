@@ -87,9 +87,7 @@ def start_as_identity(model: Elir, crops: npt.NDArray[np.uint8]) -> None:
     head_bias += mean
     for module in model.modules():
         if isinstance(module, Block):
-            branch = _convolution(module.conv[-1])
-            branch.weight.zero_()
-            _zero_bias(branch)
+            _silence(module)
         elif isinstance(module, DenseBlock):
             for parameter in cast(nn.Module, module.conv5).parameters():
                 parameter.zero_()
@@ -123,11 +121,15 @@ def deepened(state: Mapping[str, Tensor], architecture: Architecture) -> dict[st
         for index in range(last, before + wanted):
             block = fresh[index]
             assert isinstance(block, Block)
-            branch = _convolution(block.conv[-1])
-            branch.weight.zero_()
-            _zero_bias(branch)
+            _silence(block)
             result.update({f"{part}.layers.{index}.{name}": v for name, v in block.state_dict().items()})
     return result
+
+
+def _silence(block: Block) -> None:
+    branch = _convolution(block.conv[-1])
+    branch.weight.zero_()
+    _zero_bias(branch)
 
 
 def _convolution(layer: nn.Module) -> nn.Conv2d:

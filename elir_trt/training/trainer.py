@@ -30,7 +30,7 @@ from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops
 from elir_trt.training.degrade import degradation
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
-from elir_trt.training.optimizer import MuonWithAdamW
+from elir_trt.training.optimizer import MuonWithAdamW, adamw
 from elir_trt.training.start import can_start_as_identity, deepened, start_as_identity
 
 Phase = Literal["autoencoder", "joint", "flow"]
@@ -158,13 +158,8 @@ class Trainer:
         for part in trained:
             part.requires_grad_(True)
         self.parameters = [p for part in trained for p in part.parameters()]
-        self.optimizer: MuonWithAdamW | torch.optim.AdamW
-        if settings.optimizer == "muon":
-            self.optimizer = MuonWithAdamW(self.parameters, settings.rate)
-        else:
-            self.optimizer = torch.optim.AdamW(
-                self.parameters, lr=settings.rate, betas=(0.9, 0.99), weight_decay=1e-4
-            )
+        make = MuonWithAdamW if settings.optimizer == "muon" else adamw
+        self.optimizer = make(self.parameters, settings.rate)
         self.average = Average(model, settings.decay)
         self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
         self.step, self.elapsed = 0, 0.0
@@ -347,11 +342,10 @@ def start_model(recipe: Recipe, weights: Path | None, seed: int, crops: Crops | 
     A fresh model starts as the identity where it has room for that and there are ``crops`` to take the principal
     components from.
     """
+    torch.manual_seed(seed)
     if weights is not None:
-        torch.manual_seed(seed)
         state = deepened(read_checkpoint(weights), recipe.architecture)
         return load_state(state, recipe.architecture, str(weights))
-    torch.manual_seed(seed)
     model = Elir(recipe.architecture)
     nn.init.zeros_(model.fmir.final_proj.weight)
     assert model.fmir.final_proj.bias is not None
