@@ -25,7 +25,7 @@ import torch
 import elir_trt
 from elir_trt import _core
 from elir_trt.backends.openvino import cpu_name
-from elir_trt.build import build
+from elir_trt.building import build
 from elir_trt.model import Elir
 from elir_trt.recipe import load_recipe
 

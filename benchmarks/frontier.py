@@ -25,14 +25,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from elir_trt.backends.openvino import HINTS, cpu_precisions
-from elir_trt.build.export import export_part
+from elir_trt.building.export import export_part
+from elir_trt.degradations import gaussian_noise, to_uint8
 from elir_trt.metrics import psnr
 from elir_trt.model.elir import Elir
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Architecture, AutoencoderSpec, CoarseSpec, VelocitySpec, load_recipe
 from elir_trt.training.command import PHASES
 from elir_trt.training.data import Crops, load_photos
-from elir_trt.training.degrade import gaussian_noise, to_uint8
 from elir_trt.training.trainer import Trainer, start_model, to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]

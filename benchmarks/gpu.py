@@ -30,7 +30,7 @@ import torch
 import elir_trt
 from elir_trt import _core
 from elir_trt.backends import tensorrt_api
-from elir_trt.build import build
+from elir_trt.building import build
 from elir_trt.errors import ElirError
 from elir_trt.gpu import find_gpu
 from elir_trt.model import Elir
@@ -221,7 +221,7 @@ def part_times(restorer: elir_trt.Restorer, size: tuple[int, int]) -> dict[str, 
 def ours(path: Path, backend: str, frame: np.ndarray, reference: np.ndarray, frames: int) -> dict[str, Any]:
     """One backend: times of frames, parts and kernels, and how near it is to float32."""
     size = (frame.shape[0], frame.shape[1])
-    with elir_trt.open(path, device="cuda", backend=backend, refused="raise") as restorer:
+    with elir_trt.open(path, device="cuda", backend=backend, on_engine_error="raise") as restorer:
         report: dict[str, Any] = {"precision": restorer.backend.precision}
         with restorer.stream(depth=1, size=size) as stream:
             launches = []

@@ -25,12 +25,12 @@ import torch
 from quality import ROOT, degraded, images, read, shared
 
 import elir_trt
-from elir_trt.build import build
-from elir_trt.build.calibration import load_calibration, part_inputs
-from elir_trt.build.export import export_part
-from elir_trt.build.quantize import quantize
-from elir_trt.build.tensorrt_builder import build_engine
-from elir_trt.build.typed import narrow
+from elir_trt.building import build
+from elir_trt.building.calibration import load_calibration, part_inputs
+from elir_trt.building.export import export_part
+from elir_trt.building.quantize import quantize
+from elir_trt.building.tensorrt_builder import build_engine
+from elir_trt.building.typed import narrow
 from elir_trt.metrics import psnr
 from elir_trt.model import Elir
 from elir_trt.parts import PARTS
@@ -41,7 +41,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "fp32"},
     "bf16": {"precision": "bf16"},
     "int8": {"precision": "int8"},
-    "int8-whole": {"precision": "int8-whole"},
+    "int8-full": {"precision": "int8-full"},
     "auto, 40 dB": {"precision": "auto", "min_psnr": 40.0},
     "auto, 45 dB": {"precision": "auto", "min_psnr": 45.0},
 }
@@ -136,7 +136,7 @@ def main() -> None:
             opened[name] = elir_trt.open(report.path)
         times: dict[tuple[str, int], list[dict[str, float]]] = {}
         frame = np.ascontiguousarray(np.resize(read(paths[0]), (512, 512, 3)))
-        default = recipe.usual_steps
+        default = recipe.default_steps
         for steps in sorted({0, default}):
             streams = {n: r.stream(depth=1, size=(512, 512), steps=steps) for n, r in opened.items()}
             for turn in range(arguments.rounds + 2):

@@ -27,8 +27,8 @@ import numpy.typing as npt
 from niqe import Niqe
 
 import elir_trt
+from elir_trt.degradations import gaussian_noise, jpeg, to_uint8
 from elir_trt.metrics import psnr, ssim
-from elir_trt.training.degrade import gaussian_noise, jpeg, to_uint8
 
 Image = npt.NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[1]

@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {path.name: path for path in images(arguments.photos)}
     restorer = elir_trt.open(arguments.bundle)
-    default = restorer.recipe.usual_steps
+    default = restorer.recipe.default_steps
     rungs = sorted({0, default or restorer.recipe.steps})
     rows = []
     for name, column, (y, x) in ROWS:

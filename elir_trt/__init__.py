@@ -11,7 +11,7 @@ Open a bundle, or a restorer that ships with the package, and restore images or 
         for result in stream.map(frames):
             show(result.frame)
 
-Bundles are built once, on the machine that runs them, by ``elir-trt build`` or :func:`elir_trt.build.build`.
+Bundles are built once, on the machine that runs them, by ``elir-trt build`` or :func:`elir_trt.building.build`.
 Importing the package imports none of torch, onnx, tensorrt and openvino.
 """
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from elir_trt.bounds import PartPrecision
 from elir_trt.errors import BundleError
 from elir_trt.parts import PARTS
 from elir_trt.recipe import Precision, Recipe
+from elir_trt.tolerances import PartPrecision
 
 #: Version of the manifest's schema; a bundle with a higher one is from a newer package.
 SCHEMA = 1
@@ -101,7 +101,7 @@ class SearchRow(_Frozen):
     """Whether that is near enough for the part to be used so."""
 
 
-class Pipeline(_Frozen):
+class AccuracyReport(_Frozen):
     """The restored frames of a backend, on frames that nothing was calibrated with."""
 
     psnr: float
@@ -120,7 +120,7 @@ class Manifest(_Frozen):
     """SHA-256 of every file but the manifest, by its path in the bundle."""
     parts: Mapping[str, Mapping[str, PartRecord]]
     """Backend, part, record."""
-    pipelines: Mapping[str, Pipeline] = {}
+    pipelines: Mapping[str, AccuracyReport] = {}
     """By backend, where precisions were chosen part by part."""
     built_with: Mapping[str, str]
     """Versions of the package, torch, OpenVINO, TensorRT."""

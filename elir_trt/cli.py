@@ -55,7 +55,7 @@ def build(
     precision: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="fp32, bf16, fp16, int8, int8-whole (the first and last convolution too) or fp8, for all parts "
+            help="fp32, bf16, fp16, int8, int8-full (the first and last convolution too) or fp8, for all parts "
             "or as velocity=int8,decoder=fp16; auto: the fastest that keeps --min-psnr. "
             "Default: fp16 on TensorRT, the fastest float on the CPU."
         ),
@@ -82,7 +82,7 @@ def build(
     force: Annotated[bool, typer.Option(help="Build again, and replace the output.")] = False,
 ) -> None:
     """Make a bundle of a recipe and a checkpoint."""
-    from elir_trt.build import build as build_bundle
+    from elir_trt.building import build as build_bundle
     from elir_trt.recipe import load_recipe
 
     chosen = load_recipe(recipe)
@@ -135,8 +135,8 @@ def run(
 ) -> None:
     """Restore an image, a folder of images, or a video (other streams copied, timestamps kept)."""
     from elir_trt import stream
-    from elir_trt.media.progress import RichProgress
-    from elir_trt.media.restore import media_kind, restore_path
+    from elir_trt.io.progress import RichProgress
+    from elir_trt.io.restore import media_kind, restore_path
 
     _one_of("--noise", noise, ("fixed", "per-frame", "off"))
     _one_of("--damaged", damaged, ("error", "warn"))
@@ -184,7 +184,7 @@ def info(bundle: Annotated[str, typer.Argument(help="Bundle's folder, or a task.
     rows: dict[str, Any] = {
         "folder": opened.path,
         "task": f"{recipe.task}: {recipe.title}",
-        "steps": f"{recipe.steps} (default {recipe.usual_steps}), sigma {recipe.sigma}",
+        "steps": f"{recipe.steps} (default {recipe.default_steps}), sigma {recipe.sigma}",
         "size": f"{specification.size[0]}x{specification.size[1]} (height x width), batch {specification.batch}",
         "precision": specification.precision or "the fastest of each backend",
         "backends": ", ".join(specification.backends),
@@ -274,7 +274,7 @@ def demo(
     """Restore a noisy clip made of real photos; needs no file and no network."""
     from elir_trt import stream
     from elir_trt.demo import run_demo
-    from elir_trt.media.progress import RichProgress
+    from elir_trt.io.progress import RichProgress
 
     try:
         with stream.open(bundle) as restorer, RichProgress("demo") as progress:

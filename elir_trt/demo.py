@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt.errors import ElirError, MediaError
-from elir_trt.media.images import read_image, write_image
-from elir_trt.media.progress import ProgressCallback, Rate
-from elir_trt.media.restore import DEPTH, SupportsStream, wait_for_result
-from elir_trt.media.writer import VideoWriter
+from elir_trt.io.images import read_image, write_image
+from elir_trt.io.progress import ProgressCallback, Rate
+from elir_trt.io.restore import DEPTH, SupportsStream, wait_for_result
+from elir_trt.io.writer import VideoWriter
 
 PHOTOS = ("astronaut.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
 RATE = 24

@@ -131,8 +131,8 @@ class Recipe(_Strict):
     title: str
     steps: Annotated[int, Field(ge=1, le=64)]
     """Euler steps that the model was trained for; fewer can be asked for when a stream opens."""
-    default_steps: Annotated[int, Field(ge=0)] | None = None
-    """Euler steps where none are asked for; None: ``steps``."""
+    default_steps: Annotated[int, Field(ge=0)]
+    """Euler steps where none are asked for; ``steps`` unless the recipe says otherwise."""
     sigma: Annotated[float, Field(ge=0.0)]
     """Standard deviation of the noise added to the coarse estimate."""
     size: tuple[Positive, Positive]
@@ -149,19 +149,16 @@ class Recipe(_Strict):
         data = _tuples(data, "size")
         if isinstance(data, dict) and isinstance(data.get("sigma"), int):
             data = {**data, "sigma": float(data["sigma"])}
+        if isinstance(data, dict) and data.get("default_steps") is None and "steps" in data:
+            data = {**data, "default_steps": data["steps"]}
         return data
-
-    @property
-    def usual_steps(self) -> int:
-        """Euler steps where none are asked for."""
-        return self.steps if self.default_steps is None else self.default_steps
 
     @model_validator(mode="after")
     def _sizes(self) -> Recipe:
         for name, value in zip(("height", "width"), self.size, strict=True):
             if value % SIZE_MULTIPLE:
                 raise ValueError(f"size: {name} is {value}; it must be a multiple of {SIZE_MULTIPLE}")
-        if self.default_steps is not None and self.default_steps > self.steps:
+        if self.default_steps > self.steps:
             raise ValueError(
                 f"default_steps is {self.default_steps}; at most steps, {self.steps}, is allowed"
             )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt import _core
-from elir_trt.backends import Backend, Refused, open_backend
+from elir_trt.backends import Backend, OnEngineError, open_backend
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError, FrameError
 from elir_trt.geometry import Geometry, plan
@@ -61,7 +61,7 @@ def open(
     device: str = "auto",
     backend: str = "auto",
     order: Order = "rgb",
-    refused: Refused = "fallback",
+    on_engine_error: OnEngineError = "fallback",
 ) -> Restorer:
     """Open a bundle for restoring.
 
@@ -71,7 +71,8 @@ def open(
         device: "auto", "cpu" or "cuda".
         backend: "auto", "tensorrt", "tensorrt-rtx", "torch" or "openvino".
         order: channel order of frames, in and out: "rgb" or "bgr" (OpenCV's).
-        refused: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with another
+        on_engine_error: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with
+            another
             backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
             "raise" raises.
 
@@ -82,7 +83,7 @@ def open(
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
     bundle = Bundle(find_bundle(name_or_bundle))
-    opened = open_backend(bundle, backend, device, refused)
+    opened = open_backend(bundle, backend, device, on_engine_error)
     bundle.release()
     return Restorer(bundle, opened, order=order)
 
@@ -176,7 +177,7 @@ class Restorer:
         """
         maximum = self.recipe.steps
         if steps is None:
-            steps = self.recipe.usual_steps
+            steps = self.recipe.default_steps
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
         if depth < 1:

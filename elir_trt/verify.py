@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from elir_trt import _core
 from elir_trt.backends.openvino import compile_part, read_model
-from elir_trt.bounds import PART_BOUNDS, PIPELINE_BOUNDS, PartPrecision
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import BundleError, ElirWarning
 from elir_trt.metrics import psnr, ssim
 from elir_trt.parts import PARTS, TENSORS
 from elir_trt.stream import Restorer
 from elir_trt.stream import open as open_restorer
+from elir_trt.tolerances import PART_BOUNDS, PIPELINE_BOUNDS, PartPrecision
 
 Frame = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]
@@ -99,7 +99,7 @@ def verify(
         BundleError: the bundle has no float32 parts to compare with.
         CalibrationError: the pictures are too few or no pictures.
     """
-    from elir_trt.build.calibration import load_calibration
+    from elir_trt.building.calibration import load_calibration
 
     bundle = Bundle(find_bundle(name_or_bundle))
     size = bundle.manifest.specification.size
@@ -108,7 +108,7 @@ def verify(
     # A task that scales up takes frames that are smaller by as much.
     scale = bundle.recipe.prepare.scale
     given = [np.ascontiguousarray(frame[::scale, ::scale]) for frame in (*found.held_out, *found.frames)]
-    with open_restorer(name_or_bundle, backend=backend, device=device, refused="raise") as restorer:
+    with open_restorer(name_or_bundle, backend=backend, device=device, on_engine_error="raise") as restorer:
         precisions = _precisions(bundle, restorer)
         errors = _part_errors(restorer, references, given, seed)
         pairs = _pipeline(restorer, references, given, seed)
@@ -202,7 +202,7 @@ def _pipeline(
     restorer: Restorer, references: dict[str, Any], frames: Sequence[Frame], seed: int
 ) -> list[tuple[Frame, Frame, Frame]]:
     recipe, found = restorer.recipe, []
-    for steps in sorted({recipe.usual_steps, recipe.steps}):
+    for steps in sorted({recipe.default_steps, recipe.steps}):
         rows = restorer.bundle.condition_rows(steps)
         with restorer.stream(depth=1, steps=steps, seed=seed, size=frames[0].shape[:2]) as stream:
             assert stream._core is not None
@@ -233,7 +233,7 @@ def _picture(given: Frame, restored: Frame, expected: Frame) -> Frame:
 
 def write_picture(picture: Frame, path: Path) -> None:
     """Write the picture of the worst frame as a PNG, whole or not at all."""
-    from elir_trt.media.images import write_whole
+    from elir_trt.io.images import write_whole
 
     done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
     if not done:  # pragma: no cover

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import elir_trt
-from elir_trt.media import read_image, write_image
+from elir_trt.io import read_image, write_image
 
 
 def main(source: str, target: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import elir_trt
-from elir_trt.media import restore_path
+from elir_trt.io import restore_path
 
 
 def main(source: str, target: str) -> None:

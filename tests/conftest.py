@@ -39,7 +39,7 @@ def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
     """The bundle of that checkpoint, with CPU engines."""
     from bundles import small_recipe
 
-    from elir_trt.build import build
+    from elir_trt.building import build
 
     path = tmp_path_factory.mktemp("bundles") / "small"
     return build(small_recipe(), small_checkpoint, output=path, backends=["openvino"]).path

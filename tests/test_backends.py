@@ -81,14 +81,14 @@ def test_engines_that_the_gpu_refuses_fall_back_with_a_reason(
     with pytest.raises(BackendError, match="built for another GPU"):
         open_backend(bundle, device="cuda")
     with pytest.raises(BackendError, match="built for another GPU"):
-        open_backend(bundle, refused="raise")
+        open_backend(bundle, on_engine_error="raise")
     with (
         pytest.warns(ElirWarning, match="built for another GPU; building them again"),
         pytest.raises(BuildError, match=r"no ONNX files; build it with: .* --portable"),
     ):
-        open_backend(bundle, refused="rebuild")
-    with pytest.raises(ValueError, match="refused is 'ignore'; allowed: fallback, rebuild, raise"):
-        open_backend(bundle, refused="ignore")
+        open_backend(bundle, on_engine_error="rebuild")
+    with pytest.raises(ValueError, match="on_engine_error is 'ignore'; allowed: fallback, rebuild, raise"):
+        open_backend(bundle, on_engine_error="ignore")
 
 
 def test_open_passes_the_device_on(no_gpu: None) -> None:
@@ -100,7 +100,7 @@ def test_torch_runs_the_parts_as_the_model_does(small_checkpoint: Path, tmp_path
     from bundles import small_recipe
     from test_stream import frame_of, psnr, torch_restored
 
-    from elir_trt.build import build
+    from elir_trt.building import build
 
     path = build(small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["torch"]).path
     with elir_trt.open(path, device="cpu") as restorer:
@@ -124,7 +124,7 @@ def test_torch_without_a_gpu_of_its_own_says_so(
     import torch
     from bundles import small_recipe
 
-    from elir_trt.build import build
+    from elir_trt.building import build
 
     path = build(small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["openvino", "torch"]).path
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -182,14 +182,14 @@ def test_a_portable_bundle_is_built_again_without_torch(
 ) -> None:
     from bundles import small_recipe
 
-    from elir_trt.build import build, builder
+    from elir_trt.building import build, builder
 
     monkeypatch.setenv("ELIR_TRT_CACHE", str(tmp_path / "cache"))
     report = build(
         small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["tensorrt-rtx"], portable=True
     )
     monkeypatch.setattr(builder, "_gpu", lambda backends: "Another GPU sm_87")
-    monkeypatch.setitem(sys.modules, "elir_trt.build.export", None)
+    monkeypatch.setitem(sys.modules, "elir_trt.building.export", None)
     found = Bundle(builder.rebuild_engines(Bundle(report.path), "tensorrt-rtx"))
     assert found.manifest.specification.gpu == "Another GPU sm_87"
     assert found.manifest.specification.backends == ("tensorrt-rtx",)

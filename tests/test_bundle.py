@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from bundles import small_recipe
 
-from elir_trt.build import build
-from elir_trt.build.builder import file_digest
-from elir_trt.build.export import BOUNDS, export_part
+from elir_trt.building import build
+from elir_trt.building.builder import file_digest
+from elir_trt.building.export import BOUNDS, export_part
 from elir_trt.bundle import BuildSpecification, Bundle
 from elir_trt.errors import BuildError, BundleError, CheckpointError, RecipeError
 from elir_trt.model import load_model

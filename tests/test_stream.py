@@ -12,7 +12,7 @@ from bundles import small_recipe
 
 import elir_trt
 from elir_trt import _core
-from elir_trt.build import build
+from elir_trt.building import build
 from elir_trt.errors import BundleError, FrameError
 from elir_trt.model import load_model
 

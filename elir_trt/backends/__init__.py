@@ -72,11 +72,11 @@ DEVICES: Mapping[str, tuple[str, ...]] = {
     "openvino": ("cpu",),
 }
 #: What is done with engines that the GPU or its TensorRT refuses.
-Refused = Literal["fallback", "rebuild", "raise"]
+OnEngineError = Literal["fallback", "rebuild", "raise"]
 
 
 def open_backend(
-    bundle: Bundle, name: str = "auto", device: str = "auto", refused: Refused = "fallback"
+    bundle: Bundle, name: str = "auto", device: str = "auto", on_engine_error: OnEngineError = "fallback"
 ) -> Backend:
     """Open the bundle's engines with a backend.
 
@@ -86,7 +86,8 @@ def open_backend(
         bundle: a bundle that was opened.
         name: "auto" or the name of a backend: "tensorrt", "tensorrt-rtx", "torch" or "openvino".
         device: "auto", "cpu" or "cuda".
-        refused: what to do with engines that the GPU or its TensorRT refuses: "fallback" uses the next backend
+        on_engine_error: what to do with engines that the GPU or its TensorRT refuses: "fallback" uses the next
+            backend
             that is allowed, and warns why; "rebuild" builds them again where the bundle is portable, once, and
             warns that it does; "raise" raises.
 
@@ -97,7 +98,7 @@ def open_backend(
     for what, found, allowed in (
         ("backend", name, ("auto", *DEVICES)),
         ("device", device, ("auto", "cpu", "cuda")),
-        ("refused", refused, ("fallback", "rebuild", "raise")),
+        ("on_engine_error", on_engine_error, ("fallback", "rebuild", "raise")),
     ):
         if found not in allowed:
             kind = {"backend": BackendError, "device": DeviceError}.get(what, ValueError)
@@ -113,9 +114,9 @@ def open_backend(
         try:
             return _open(bundle, backend, on)
         except BackendError as error:
-            if refused == "rebuild" and backend.startswith("tensorrt"):
+            if on_engine_error == "rebuild" and backend.startswith("tensorrt"):
                 return _rebuilt(bundle, backend, error)
-            if refused == "raise" or last:
+            if on_engine_error == "raise" or last:
                 raise
             following = candidates[place + 1]
             where = "the CPU" if following[1] == "cpu" else following[0]
@@ -145,7 +146,7 @@ def _candidates(bundle: Bundle, name: str, device: str, gpu: bool) -> list[tuple
 
 
 def _rebuilt(bundle: Bundle, flavour: str, error: BackendError) -> Backend:
-    from elir_trt.build.builder import rebuild_engines
+    from elir_trt.building.builder import rebuild_engines
 
     warnings.warn(f"{error}; building them again for this machine", ElirWarning, stacklevel=4)
     kind: Literal["tensorrt", "tensorrt-rtx"] = "tensorrt" if flavour == "tensorrt" else "tensorrt-rtx"

@@ -44,7 +44,7 @@ class TorchBackend:
             raise BackendError(
                 f"the backend torch cannot be used ({error}); install it with: pip install torch"
             ) from error
-        from elir_trt.build.export import part_module
+        from elir_trt.building.export import part_module
         from elir_trt.model.elir import Elir
 
         if device == "cuda" and not torch.cuda.is_available():

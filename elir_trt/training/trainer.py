@@ -23,12 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from elir_trt.degradations import degradation
 from elir_trt.errors import CheckpointError
 from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_state, read_checkpoint
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops
-from elir_trt.training.degrade import degradation
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
 from elir_trt.training.optimizer import MuonWithAdamW, adamw
 from elir_trt.training.start import can_start_as_identity, deepened, start_as_identity

@@ -20,7 +20,7 @@ from test_stream import frame_of, psnr, torch_restored
 
 import elir_trt
 from elir_trt.backends import tensorrt_api
-from elir_trt.build import build
+from elir_trt.building import build
 from elir_trt.bundle import Bundle
 from elir_trt.errors import BackendError, FrameError
 

@@ -17,10 +17,10 @@ from media_files import ROOT, FakeRestorer, make_video, picture, real
 from rich.console import Console
 
 from elir_trt.errors import ElirError, FrameError, MediaError
-from elir_trt.media.images import read_image, write_image
-from elir_trt.media.progress import RichProgress
-from elir_trt.media.restore import restore_path
-from elir_trt.media.video import VideoReader
+from elir_trt.io.images import read_image, write_image
+from elir_trt.io.progress import RichProgress
+from elir_trt.io.restore import restore_path
+from elir_trt.io.video import VideoReader
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
@@ -212,7 +212,7 @@ def test_ctrl_c_while_waiting_for_a_slow_restorer(tmp_path: Path) -> None:
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from media_files import FakeRestorer, FakeStream
-        from elir_trt.media.restore import restore_path
+        from elir_trt.io.restore import restore_path
         put = FakeStream.submit
         def slow(self, frame, *arguments, **options):
             time.sleep(0.05)

@@ -11,8 +11,8 @@ import pytest
 from media_files import picture, real
 
 from elir_trt.errors import ElirWarning, MediaError
-from elir_trt.media import jpeg
-from elir_trt.media.images import read_image, write_image
+from elir_trt.io import jpeg
+from elir_trt.io.images import read_image, write_image
 
 FORMATS = (".png", ".jpg", ".webp", ".tiff", ".bmp")
 

@@ -29,7 +29,7 @@ from elir_trt.backends.tensorrt_api import (
     Message,
     TensorRt,
 )
-from elir_trt.build.widen import widen_transposed
+from elir_trt.building.widen import widen_transposed
 from elir_trt.errors import BuildError, ElirWarning
 
 #: Called with a phase of the build, the steps of it that are done, and how many it has. Phases nest.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt.errors import CalibrationError
-from elir_trt.media.images import READABLE, read_image
+from elir_trt.io.images import READABLE, read_image
 from elir_trt.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def load_calibration(
         CalibrationError: too few frames, or they are flat, random, too small, or hold NaN; the message names the
             file or the array, what was found and what is expected.
     """
-    from elir_trt.training.degrade import TASKS
+    from elir_trt.degradations import TASKS
 
     rng = np.random.default_rng([seed, 3])
     named = list(_procedural(size, count, rng) if source is None else _spread(_frames(source), count))
@@ -129,7 +129,7 @@ def _frames(source: Source) -> Iterator[tuple[str, Image]]:
     elif source.suffix.lower() in READABLE:
         yield str(source), read_image(source).rgb
     else:
-        from elir_trt.media.reader import VideoReader
+        from elir_trt.io.reader import VideoReader
 
         with VideoReader(source) as video:
             for index, frame in enumerate(video):

@@ -20,10 +20,10 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from elir_trt.errors import ElirWarning, MediaError
-from elir_trt.media.colour import Colour, Converter, colour_of, default_colour
-from elir_trt.media.containers import missing_bytes
-from elir_trt.media.headers import image_format, looks_like
-from elir_trt.media.times import Continuity, Timeline
+from elir_trt.io.colour import Colour, Converter, colour_of, default_colour
+from elir_trt.io.containers import missing_bytes
+from elir_trt.io.headers import image_format, looks_like
+from elir_trt.io.times import Continuity, Timeline
 
 Damage = Literal["error", "warn"]
 

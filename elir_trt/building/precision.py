@@ -18,16 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt import _core
-from elir_trt.bounds import PART_BOUNDS, PART_PRECISIONS, PartPrecision
-from elir_trt.build.calibration import Calibration, Tensors, part_inputs, to_image
-from elir_trt.build.export import conditioning_table, export_part, relative_error
-from elir_trt.build.quantize import quantize, run_file
-from elir_trt.build.typed import Half, narrow, overflowing
+from elir_trt.building.calibration import Calibration, Tensors, part_inputs, to_image
+from elir_trt.building.export import conditioning_table, export_part, relative_error
+from elir_trt.building.quantize import quantize, run_file
+from elir_trt.building.typed import Half, narrow, overflowing
 from elir_trt.bundle import PartRecord, SearchRow
 from elir_trt.errors import BuildError
 from elir_trt.model.elir import Elir
 from elir_trt.parts import PARTS, TENSORS
 from elir_trt.recipe import Recipe
+from elir_trt.tolerances import PART_BOUNDS, PART_PRECISIONS, PartPrecision
 
 Array = npt.NDArray[np.float32]
 Run = Callable[[Tensors], Array]
@@ -100,7 +100,7 @@ class Chooser:
         self._fed = part_inputs(model, recipe, calibration.frames)
         self._held_out = part_inputs(model, recipe, calibration.held_out, seed=1)
         self._table = conditioning_table(model, recipe.steps)
-        self._steps = sorted({recipe.usual_steps, recipe.steps})
+        self._steps = sorted({recipe.default_steps, recipe.steps})
         self._reference = {part: self._float_run(part) for part in PARTS}
         self._expected = {steps: self._restore(self._reference, steps) for steps in self._steps}
 
@@ -117,7 +117,7 @@ class Chooser:
         key = (part, precision)
         if key not in self._made:
             data = self.float_file(part)
-            if precision in ("int8", "int8-whole", "fp8"):
+            if precision in ("int8", "int8-full", "fp8"):
                 data = quantize(data, self._fed[part], precision)
             self._made[key] = data if self.backend == "openvino" else self._typed(part, precision, data)
         return self._made[key]
@@ -199,7 +199,7 @@ class Chooser:
         """Times of a part on this machine's CPU. For TensorRT's types they are what float32 takes, scaled."""
         feed = self._held_out[part][0]
         if self.backend != "openvino":
-            shares = {"fp32": 2.0, "int8": 0.55, "int8-whole": 0.5, "fp8": 0.5}
+            shares = {"fp32": 2.0, "int8": 0.55, "int8-full": 0.5, "fp8": 0.5}
             (whole,) = _median_ms([self._reference[part]], feed)
             return [shares.get(precision, 1.0) * whole for precision in precisions]
         return _median_ms([self.run(part, precision) for precision in precisions], feed)
@@ -230,7 +230,7 @@ class Chooser:
         Each part is measured alone in every precision. Squared errors of independent roundings add up, which orders
         the assignments worth running; what is taken was run as a whole.
         """
-        candidates: tuple[PartPrecision, ...] = (self.base, "int8", "int8-whole")
+        candidates: tuple[PartPrecision, ...] = (self.base, "int8", "int8-full")
         rows: list[SearchRow] = []
         measured: dict[tuple[str, PartPrecision], tuple[float, float]] = {}
         for part in PARTS:
@@ -254,7 +254,7 @@ class Chooser:
             if all((part, precision) not in measured for precision in candidates):
                 (ms,) = self.milliseconds(part, ["fp32"])
                 measured[part, "fp32"] = (ms, 0.0)
-        times = {"encoder": 1, "coarse": 1, "velocity": self.recipe.usual_steps, "decoder": 1}
+        times = {"encoder": 1, "coarse": 1, "velocity": self.recipe.default_steps, "decoder": 1}
         options = [[key for key in measured if key[0] == part] for part in PARTS]
 
         def cost(keys: Sequence[tuple[str, PartPrecision]]) -> float:
@@ -282,7 +282,7 @@ class Chooser:
         return precision
 
     def _higher(self, precision: PartPrecision) -> PartPrecision:
-        if precision == "int8-whole":
+        if precision == "int8-full":
             return "int8"
         return self.base if precision in ("int8", "fp8") else "fp32"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from elir_trt.media.images import Image, read_image, write_image
-from elir_trt.media.restore import RestoreReport, restore_path
-from elir_trt.media.video import VideoFrame, VideoReader, VideoWriter
+from elir_trt.io.images import Image, read_image, write_image
+from elir_trt.io.restore import RestoreReport, restore_path
+from elir_trt.io.video import VideoFrame, VideoReader, VideoWriter
 
 __all__ = [
     "Image",

@@ -21,9 +21,9 @@ from av.codec.context import Flags
 from av.stream import Disposition
 
 from elir_trt.errors import ElirWarning, MediaError
-from elir_trt.media.colour import LIMITED, Colour, Converter, default_colour
-from elir_trt.media.images import usual_mode
-from elir_trt.media.reader import VideoReader
+from elir_trt.io.colour import LIMITED, Colour, Converter, default_colour
+from elir_trt.io.images import usual_mode
+from elir_trt.io.reader import VideoReader
 
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 

@@ -10,8 +10,8 @@ from media_files import FakeRestorer, FakeStream
 
 from elir_trt import demo
 from elir_trt.errors import ElirError
-from elir_trt.media.images import read_image
-from elir_trt.media.video import VideoReader
+from elir_trt.io.images import read_image
+from elir_trt.io.video import VideoReader
 
 
 class Unchanged(FakeRestorer):

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt.errors import ElirWarning, MediaError
-from elir_trt.media import jpeg
-from elir_trt.media.headers import Damaged, Header, looks_like, read_header
+from elir_trt.io import jpeg
+from elir_trt.io.headers import Damaged, Header, looks_like, read_header
 
 PIXEL_LIMIT = 178_956_970
 """More pixels than this are refused before decoding; where Pillow refuses too."""

@@ -16,9 +16,9 @@ import pytest
 from media_files import ROOT, make_video, picture, real
 
 from elir_trt.errors import ElirWarning, MediaError
-from elir_trt.media.colour import BT601, BT709, BT2020, Colour, Converter
-from elir_trt.media.times import Continuity, Timeline
-from elir_trt.media.video import VideoFrame, VideoReader, VideoWriter
+from elir_trt.io.colour import BT601, BT709, BT2020, Colour, Converter
+from elir_trt.io.times import Continuity, Timeline
+from elir_trt.io.video import VideoFrame, VideoReader, VideoWriter
 
 
 def read(path: Path, **options: object) -> list[VideoFrame]:
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_error(tmp_path: Path, name: str) -> None:
     script = f"""
         import resource, numpy as np
         from elir_trt.errors import MediaError
-        from elir_trt.media.video import VideoWriter
+        from elir_trt.io.video import VideoWriter
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
         rng = np.random.default_rng(0)
         try:

@@ -17,12 +17,12 @@ from bundles import small_recipe
 from onnx import TensorProto, numpy_helper
 
 import elir_trt
-from elir_trt.build import build, precision
-from elir_trt.build.calibration import Calibration, load_calibration, part_inputs
-from elir_trt.build.export import export_part, relative_error
-from elir_trt.build.precision import Chooser, parse_precision
-from elir_trt.build.quantize import count_quantized, quantize, run_file
-from elir_trt.build.typed import narrow, overflowing
+from elir_trt.building import build, precision
+from elir_trt.building.calibration import Calibration, load_calibration, part_inputs
+from elir_trt.building.export import export_part, relative_error
+from elir_trt.building.precision import Chooser, parse_precision
+from elir_trt.building.quantize import count_quantized, quantize, run_file
+from elir_trt.building.typed import narrow, overflowing
 from elir_trt.bundle import Bundle
 from elir_trt.cli import main
 from elir_trt.errors import BuildError, CalibrationError
@@ -75,7 +75,7 @@ def test_a_folder_and_a_video_give_a_spread_of_frames(
     assert found.digest == load_calibration(recipe, SIZE, tmp_path).digest
     assert found.digest != load_calibration(recipe, SIZE, tmp_path, seed=1).digest
     video = tmp_path / "clip.mp4"
-    from elir_trt.media.writer import VideoWriter  # noqa: F401  (the encoder is there)
+    from elir_trt.io.writer import VideoWriter  # noqa: F401  (the encoder is there)
 
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 25, (128, 128))
     for index in range(60):
@@ -129,7 +129,7 @@ def test_bad_calibration_is_named(
 def test_quantized_files_are_symmetric_and_signed(model: Any, fed: dict[str, Any]) -> None:
     for part in PARTS:
         data = export_part(model, part, size=SIZE).data
-        quantized = onnx.load_model_from_string(quantize(data, fed[part], "int8-whole"))
+        quantized = onnx.load_model_from_string(quantize(data, fed[part], "int8-full"))
         arrays = {i.name: i for i in quantized.graph.initializer}
         nodes = [n for n in quantized.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
         assert nodes
@@ -243,14 +243,14 @@ def test_a_part_that_drifts_is_built_a_precision_higher(
 ) -> None:
     chooser = Chooser(model, recipe, calibration, size=SIZE, backend="openvino", base="fp32")
     true_error = chooser.error
-    drift = {("coarse", "int8-whole"): 0.97, ("coarse", "int8"): float("nan")}
+    drift = {("coarse", "int8-full"): 0.97, ("coarse", "int8"): float("nan")}
     monkeypatch.setattr(
         chooser, "error", lambda part, asked: drift.get((part, asked)) or true_error(part, asked)
     )
-    choice = chooser.named({"coarse": "int8-whole"}, 5.0, lambda text: None)
+    choice = chooser.named({"coarse": "int8-full"}, 5.0, lambda text: None)
     assert choice.precisions["coarse"] == "fp32"
     assert (
-        choice.records["coarse"].note == "int8-whole was off by 0.970 of 0.200; int8 was off by nan of 0.150"
+        choice.records["coarse"].note == "int8-full was off by 0.970 of 0.200; int8 was off by nan of 0.150"
     )
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt.errors import ElirError, FrameError, MediaError
-from elir_trt.media import images, writer
-from elir_trt.media.headers import image_format
-from elir_trt.media.images import Image, read_image, write_image
-from elir_trt.media.progress import ProgressCallback, Rate
-from elir_trt.media.reader import Damage, VideoFrame, VideoReader
-from elir_trt.media.writer import VideoWriter
+from elir_trt.io import images, writer
+from elir_trt.io.headers import image_format
+from elir_trt.io.images import Image, read_image, write_image
+from elir_trt.io.progress import ProgressCallback, Rate
+from elir_trt.io.reader import Damage, VideoFrame, VideoReader
+from elir_trt.io.writer import VideoWriter
 
 DEPTH = 3
 """Frames in the ring of a stream: one is decoded and one encoded while one is restored."""

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from elir_trt.media import jpeg
+from elir_trt.io import jpeg
 
 
 class Damaged(Exception):

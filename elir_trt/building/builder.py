@@ -28,11 +28,11 @@ from elir_trt.bundle import (
     FORMAT,
     MANIFEST,
     SCHEMA,
+    AccuracyReport,
     BuildSpecification,
     Bundle,
     Manifest,
     PartRecord,
-    Pipeline,
     cache_folder,
     engine_files,
     onnx_file,
@@ -43,11 +43,11 @@ from elir_trt.parts import PARTS
 from elir_trt.recipe import SIZE_MULTIPLE, Precision, Recipe
 
 if TYPE_CHECKING:
-    from elir_trt.bounds import PartPrecision
-    from elir_trt.build.calibration import Calibration, Source
-    from elir_trt.build.precision import Choice
-    from elir_trt.build.tensorrt_builder import EngineBuild
+    from elir_trt.building.calibration import Calibration, Source
+    from elir_trt.building.precision import Choice
+    from elir_trt.building.tensorrt_builder import EngineBuild
     from elir_trt.model.elir import Elir
+    from elir_trt.tolerances import PartPrecision
 
 BackendName = Literal["openvino", "tensorrt", "tensorrt-rtx", "torch"]
 
@@ -119,7 +119,7 @@ def build(
         output: folder of the bundle; None: the user's cache, under the task and the specification's key.
         backends: for which to build engines; None: all that can be built here.
         precision: of the engines: "fp32", "bf16", "fp16", "int8" (but for the first and the last
-            convolution), "int8-whole" or "fp8" (TensorRT alone), for all parts or as
+            convolution), "int8-full" or "fp8" (TensorRT alone), for all parts or as
             "velocity=int8,decoder=fp16"; "auto" searches for the fastest on this machine that keeps
             ``min_psnr``. A part that its precision takes too far from float32 is built a precision higher, and the
             manifest says so. None: the recipe's, else FP16 for TensorRT and the CPU's fastest.
@@ -131,7 +131,7 @@ def build(
         batch: images per call.
         half_weights: keep the weights of CPU engines and of torch in 16 bits.
         portable: keep the ONNX files beside TensorRT's engines, so that a machine without torch can build these
-            again for its GPU (``elir_trt.open(..., refused="rebuild")``).
+            again for its GPU (``elir_trt.open(..., on_engine_error="rebuild")``).
         force: build even if the cache has this very bundle, and replace what is in ``output``.
         progress: is called as the work goes on.
 
@@ -161,7 +161,7 @@ def build(
     if parts or floor:
         if batch != 1:
             raise BuildError(f"batch is {batch}; precisions of single parts are chosen with a batch of 1")
-        from elir_trt.build.calibration import load_calibration
+        from elir_trt.building.calibration import load_calibration
 
         source = Path(calibrate) if isinstance(calibrate, str) else calibrate
         calibration = load_calibration(recipe, size, source)
@@ -217,12 +217,12 @@ def _asked(
     precision: str | None, recipe: Recipe, backends: Sequence[BackendName]
 ) -> tuple[Precision | None, dict[str, PartPrecision], bool]:
     """The precision of the whole, those of single parts, and whether to search for them."""
-    from elir_trt.bounds import PART_PRECISIONS
+    from elir_trt.tolerances import PART_PRECISIONS
 
     if precision is None or precision in ("fp32", "bf16", "fp16"):
         return cast("Precision | None", precision) or recipe.precision, {}, False
     try:
-        from elir_trt.build.precision import parse_precision
+        from elir_trt.building.precision import parse_precision
     except ImportError as error:
         raise BuildError(
             f"choosing precisions needs torch and onnx ({error}); install them with: "
@@ -252,7 +252,7 @@ def _build_into(
     calibration: Calibration | None,
 ) -> Manifest:
     try:
-        from elir_trt.build.export import conditioning_table
+        from elir_trt.building.export import conditioning_table
         from elir_trt.model.checkpoint import load_model
     except ImportError as error:
         raise BuildError(
@@ -265,14 +265,14 @@ def _build_into(
     np.save(folder / CONDITIONING, conditioning_table(model, recipe.steps), allow_pickle=False)
     done = 1
     records: dict[str, dict[str, PartRecord]] = {}
-    pipelines: dict[str, Pipeline] = {}
+    pipelines: dict[str, AccuracyReport] = {}
     for backend in specification.backends:
         (folder / backend).mkdir()
         records[backend] = {}
         say = functools.partial(_at, progress, done, total)
         choice = None if calibration is None else _choose(model, specification, calibration, backend, say)
         if choice is not None:
-            pipelines[backend] = Pipeline(psnr=choice.psnr, search=tuple(choice.search))
+            pipelines[backend] = AccuracyReport(psnr=choice.psnr, search=tuple(choice.search))
         for part in PARTS:
             progress(f"{backend}: {part}", done, total)
             say = functools.partial(_at, progress, done, total)
@@ -295,7 +295,7 @@ def _choose(
     say: Callable[[str], None],
 ) -> Choice:
     from elir_trt.backends.openvino import cpu_precisions
-    from elir_trt.build.precision import LEAST_PSNR, Chooser
+    from elir_trt.building.precision import LEAST_PSNR, Chooser
 
     usable = cpu_precisions()
     base: Precision = specification.precision or "fp16"
@@ -328,7 +328,7 @@ def _build_chosen(
     if specification.portable:
         _write_onnx(folder, part, data)
     result = _write_engine(data, folder, specification, backend, part, say)
-    if choice.precisions[part] in ("int8", "int8-whole", "fp8") and not result.quantized_layers:
+    if choice.precisions[part] in ("int8", "int8-full", "fp8") and not result.quantized_layers:
         raise BuildError(f"{part}: TensorRT's network has no layer in {choice.precisions[part]}")
     return record.model_copy(
         update={
@@ -346,7 +346,7 @@ def _write_references(
     records: Mapping[str, Mapping[str, PartRecord]],
 ) -> None:
     """Keep the float32 parts, in 16 bits, where no engine of the CPU is one: to verify the others against."""
-    from elir_trt.build.export import export_part
+    from elir_trt.building.export import export_part
 
     for part in PARTS:
         record = records.get("openvino", {}).get(part)
@@ -362,7 +362,7 @@ def _write_manifest(
     specification: BuildSpecification,
     condition_width: int,
     records: Mapping[str, Mapping[str, PartRecord]],
-    pipelines: Mapping[str, Pipeline],
+    pipelines: Mapping[str, AccuracyReport],
 ) -> Manifest:
     manifest = Manifest(
         format="elir_trt bundle",
@@ -398,7 +398,7 @@ def _build_part(
     part: str,
     say: Callable[[str], None],
 ) -> PartRecord:
-    from elir_trt.build.export import export_part
+    from elir_trt.building.export import export_part
 
     size, batch = specification.size, specification.batch
     if backend == "openvino":
@@ -430,7 +430,7 @@ def _write_engine(
     part: str,
     say: Callable[[str], None],
 ) -> EngineBuild:
-    from elir_trt.build.tensorrt_builder import build_engine
+    from elir_trt.building.tensorrt_builder import build_engine
 
     gpu = re.sub(r"[^A-Za-z0-9]+", "-", specification.gpu or "any")
     result = build_engine(
@@ -506,7 +506,7 @@ def rebuild_engines(bundle: Bundle, flavour: Literal["tensorrt", "tensorrt-rtx"]
                     for name, content in zip(reference_files(part), reference, strict=True):
                         (folder / name).write_bytes(content)
             found = [p for name, p in bundle.manifest.pipelines.items() if name.startswith("tensorrt")]
-            pipelines: dict[str, Pipeline] = {flavour: found[0]} if found else {}
+            pipelines: dict[str, AccuracyReport] = {flavour: found[0]} if found else {}
             _write_manifest(folder, specification, bundle.condition_width, {flavour: records}, pipelines)
     return path
 

@@ -19,8 +19,8 @@ import pytest
 from bundles import small_recipe
 
 from elir_trt.backends import tensorrt, tensorrt_api
-from elir_trt.build import tensorrt_builder
-from elir_trt.build.tensorrt_builder import build_engine
+from elir_trt.building import tensorrt_builder
+from elir_trt.building.tensorrt_builder import build_engine
 from elir_trt.errors import BackendError, BuildError, ElirWarning
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 

@@ -23,7 +23,7 @@ from onnx import TensorProto, numpy_helper
 
 from elir_trt.errors import BuildError
 
-Scheme = Literal["int8", "int8-whole", "fp8"]
+Scheme = Literal["int8", "int8-full", "fp8"]
 #: Largest numbers of the types.
 INT8_LARGEST, FP8_LARGEST = 127.0, 448.0
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -36,9 +36,9 @@ def quantize(
 
     Args:
         data: its float32 ONNX model.
-        inputs: what it is fed, as :func:`elir_trt.build.calibration.part_inputs` gives it.
+        inputs: what it is fed, as :func:`elir_trt.building.calibration.part_inputs` gives it.
         scheme: "int8" and "fp8" leave the first and the last convolution, sums and concatenations as they are:
-            these see the picture itself, or the latent, and not features. "int8-whole" quantizes whatever can be.
+            these see the picture itself, or the latent, and not features. "int8-full" quantizes whatever can be.
 
     Returns:
         the ONNX model with Q/DQ nodes.
@@ -56,7 +56,7 @@ def quantize(
         ) from error
     model = onnx.load_model_from_string(data)
     ignored = None
-    if scheme != "int8-whole":
+    if scheme != "int8-full":
         convolutions = [node.name for node in model.graph.node if node.op_type in _CONVOLUTIONS]
         ignored = nncf.IgnoredScope(
             names=sorted({convolutions[0], convolutions[-1]}), types=["Add", "Mul", "Concat"], validate=False
