@@ -36,16 +36,17 @@ from elir_trt.errors import (
 
 if TYPE_CHECKING:
     from elir_trt.bundle import Bundle
-    from elir_trt.stream import Restorer, Result, Stream, open
+    from elir_trt.restorer import Restorer, open
+    from elir_trt.stream import Result, Stream
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Bundle": "elir_trt.bundle",
-    "Restorer": "elir_trt.stream",
+    "Restorer": "elir_trt.restorer",
     "Result": "elir_trt.stream",
     "Stream": "elir_trt.stream",
-    "open": "elir_trt.stream",
+    "open": "elir_trt.restorer",
 }
 
 __all__ = [

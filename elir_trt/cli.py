@@ -134,14 +134,14 @@ def run(
     ] = "error",
 ) -> None:
     """Restore an image, a folder of images, or a video (other streams copied, timestamps kept)."""
-    from elir_trt import stream
+    from elir_trt import restorer as opened
     from elir_trt.io.progress import RichProgress
     from elir_trt.io.restore import media_kind, restore_path
 
     _one_of("--noise", noise, ("fixed", "per-frame", "off"))
     _one_of("--damaged", damaged, ("error", "warn"))
     media_kind(input)  # before the engines are loaded
-    with stream.open(bundle) as restorer:
+    with opened.open(bundle) as restorer:
         if steps is not None and not 0 <= steps <= restorer.recipe.steps:
             raise ElirError(f"--steps is {steps}; this bundle allows 0 to {restorer.recipe.steps}")
         with RichProgress(input.name) as progress:
@@ -272,12 +272,12 @@ def demo(
     sigma: Annotated[float, typer.Option(help="Noise at middle grey, in levels of 255.")] = 25.0,
 ) -> None:
     """Restore a noisy clip made of real photos; needs no file and no network."""
-    from elir_trt import stream
+    from elir_trt import restorer as opened
     from elir_trt.demo import run_demo
     from elir_trt.io.progress import RichProgress
 
     try:
-        with stream.open(bundle) as restorer, RichProgress("demo") as progress:
+        with opened.open(bundle) as restorer, RichProgress("demo") as progress:
             report = run_demo(restorer, output, seconds=seconds, sigma=sigma, progress=progress)
     except ValueError as error:
         raise ElirError(str(error)) from error

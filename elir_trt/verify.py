@@ -22,8 +22,8 @@ from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import BundleError, ElirWarning
 from elir_trt.metrics import psnr, ssim
 from elir_trt.parts import PARTS, TENSORS
-from elir_trt.stream import Restorer
-from elir_trt.stream import open as open_restorer
+from elir_trt.restorer import Restorer
+from elir_trt.restorer import open as open_restorer
 from elir_trt.tolerances import PART_BOUNDS, PIPELINE_BOUNDS, PartPrecision
 
 Frame = npt.NDArray[np.uint8]

@@ -34,7 +34,7 @@ Noise = Literal["fixed", "per-frame", "off"]
 
 
 class SupportsStream(Protocol):
-    """What is needed of a restorer: :meth:`elir_trt.stream.Restorer.stream`."""
+    """What is needed of a restorer: :meth:`elir_trt.restorer.Restorer.stream`."""
 
     @property
     def order(self) -> Literal["rgb", "bgr"]:
@@ -118,7 +118,7 @@ def restore_path(
         output: the file to write, or an existing folder for it; for a folder a folder, made if need be.
             Names and folders are kept; a .gif becomes a .png.
         compare: write before and after side by side.
-        steps, seed, noise: see :meth:`elir_trt.stream.Restorer.stream`.
+        steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
         overwrite: replace existing files.
         damaged: what to do with a damaged video: "error", or "warn" and keep what can be decoded.
         progress: called after each frame or image.

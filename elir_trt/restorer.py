@@ -1,0 +1,194 @@
+"""Restorers: an opened bundle, from which streams and single images come."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Literal
+
+from elir_trt.backends import Backend, OnEngineError, open_backend
+from elir_trt.bundle import Bundle, find_bundle
+from elir_trt.errors import DeviceError
+from elir_trt.formats import FORMATS, Frame, PixelFormat, Pixels, check_frame
+from elir_trt.geometry import Geometry, plan
+from elir_trt.recipe import Recipe
+from elir_trt.stream import Drop, Noise, Stream
+
+Order = Literal["rgb", "bgr"]
+
+
+def open(
+    name_or_bundle: str | Path,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    order: Order = "rgb",
+    on_engine_error: OnEngineError = "fallback",
+) -> Restorer:
+    """Open a bundle for restoring.
+
+    Args:
+        name_or_bundle: a bundle's folder, or a task: the newest bundle built for it, or the one that ships with
+            the package ("camera").
+        device: "auto", "cpu" or "cuda".
+        backend: "auto", "tensorrt", "tensorrt-rtx", "torch" or "openvino".
+        order: channel order of frames, in and out: "rgb" or "bgr" (OpenCV's).
+        on_engine_error: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with
+            another
+            backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
+            "raise" raises.
+
+    Raises:
+        BundleError: there is no such bundle, or it must not be trusted.
+        BackendError, DeviceError: it cannot run here; the message says why.
+    """
+    if order not in ("rgb", "bgr"):
+        raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
+    bundle = Bundle(find_bundle(name_or_bundle))
+    opened = open_backend(bundle, backend, device, on_engine_error)
+    bundle.release()
+    return Restorer(bundle, opened, order=order)
+
+
+class Restorer:
+    """An opened bundle. Makes streams, and restores single images through one of its own."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, order: Order = "rgb") -> None:
+        """Use :func:`elir_trt.open`."""
+        self.bundle = bundle
+        self.backend = backend
+        self.order: Order = order
+        self._single: Stream | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the bundle."""
+        return self.bundle.recipe
+
+    def __call__(
+        self, image: Frame, *, steps: int | None = None, seed: int = 0, noise: Noise = "fixed"
+    ) -> Frame:
+        """Restore one image.
+
+        Args:
+            image: ``[H, W, 3]`` uint8 in the restorer's channel order, C-contiguous or not.
+            steps: Euler steps, 0 to the recipe's; None: the recipe's default.
+            seed: of the noise.
+            noise: see :meth:`stream`.
+
+        Returns:
+            ``[H', W', 3]`` uint8; another size than the image's where the task scales.
+
+        Raises:
+            FrameError: the image is not such an array, or a part failed.
+        """
+        frame = check_frame(image)
+        with self._lock:
+            key = (frame.shape[:2], steps, seed, noise)
+            if self._single is None or self._single.key != key:
+                self._close_single()
+                self._single = self.stream(
+                    depth=1, steps=steps, seed=seed, noise=noise, size=(frame.shape[0], frame.shape[1])
+                )
+                self._single.key = key
+            self._single.submit(frame)
+            restored: Frame = self._single.result().frame
+            return restored
+
+    def stream(
+        self,
+        *,
+        depth: int = 3,
+        drop: Drop = "block",
+        steps: int | None = None,
+        seed: int = 0,
+        noise: Noise = "fixed",
+        size: tuple[int, int] | None = None,
+        format: PixelFormat | None = None,
+        output_format: PixelFormat | None = None,
+        matrix: Literal["bt601", "bt709"] = "bt709",
+        full_range: bool = False,
+        results: Literal["host", "device"] = "host",
+    ) -> Stream:
+        """Open a stream of frames.
+
+        Args:
+            depth: frames in the ring: waiting, in work, or finished and not collected. At least 1.
+            drop: what ``submit`` does when the ring is full: "block" waits for a place, "oldest" gives up the
+                oldest frame that nobody has begun, or else the oldest uncollected result, "newest" gives up the
+                frame at hand.
+            steps: Euler steps, 0 (the coarse estimate, no noise) to the recipe's; None: the recipe's default.
+            seed: of the noise, 0 to 2**64 - 1. The same seed gives the same noise on every device.
+            noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
+                anew for each frame; "off" adds none.
+            size: height and width of the frames; None: those of the first one.
+            format: of the frames that are submitted: "rgb24" and "bgr24" (``[H, W, 3]``), "rgba" and "bgra"
+                (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``), "nv12" (``[H * 3 / 2, W]``: luma, then
+                half as many rows of interleaved Cb and Cr); all uint8. None: the restorer's channel order.
+            output_format: of the results; alpha is opaque, gray is luma. None: the restorer's channel order.
+            matrix: between RGB and luma and chroma of "nv12" and "gray": "bt601" or "bt709" (ITU-T H.273).
+            full_range: whether luma and chroma of "nv12" go from 0 to 255, not from 16 to 235 and 240.
+            results: "host": numpy arrays; "device": arrays that stay on the GPU (see :class:`Result`). They
+                may be dropped while work on them is queued on the stream that took them by DLPack, or on the
+                default stream; finish work on other streams first.
+
+        Raises:
+            ValueError: an argument is out of its range.
+            DeviceError: ``results="device"`` without a GPU.
+        """
+        maximum = self.recipe.steps
+        if steps is None:
+            steps = self.recipe.default_steps
+        if not 0 <= steps <= maximum:
+            raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
+        if depth < 1:
+            raise ValueError(f"depth is {depth}; expected at least 1")
+        for name, value, allowed in (
+            ("drop", drop, ("block", "oldest", "newest")),
+            ("noise", noise, ("fixed", "per-frame", "off")),
+            ("format", format or FORMATS[0], FORMATS),
+            ("output_format", output_format or FORMATS[0], FORMATS),
+            ("matrix", matrix, ("bt601", "bt709")),
+            ("results", results, ("host", "device")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
+        if results == "device" and self.backend.device != "cuda":
+            raise DeviceError(
+                f"results='device' needs a GPU; this restorer runs on the {self.backend.device}"
+            )
+        own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
+        pixels = Pixels(format or own, output_format or own, matrix, full_range)
+        stream = Stream(
+            self, depth=depth, drop=drop, steps=steps, seed=seed, noise=noise, pixels=pixels, results=results
+        )
+        if size is not None:
+            stream.open_for(size)
+        return stream
+
+    def geometry(self, size: tuple[int, int]) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines."""
+        built = self.bundle.manifest.specification.size
+        return plan(self.recipe, size, size=built, fixed=self.backend.sizes() is not None)
+
+    def close(self) -> None:
+        """Close the stream that single images went through."""
+        with self._lock:
+            self._close_single()
+
+    def _close_single(self) -> None:
+        if self._single is not None:
+            self._single.close()
+            self._single = None
+
+    def __enter__(self) -> Restorer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Restorer {self.recipe.task} with {self.backend.name} {self.backend.precision}>"
