@@ -1,0 +1,131 @@
+"""The emulated GPU from Python: its adversary, its counts, and memory, streams and engines as a library has them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from ctypes import c_char_p, c_float, c_int, c_size_t, c_uint64, c_void_p
+from typing import Any
+
+import numpy as np
+
+SCHEDULES = (
+    "at_once",
+    "oldest",
+    "newest",
+    "lazy",
+    "uploads_last",
+    "downloads_last",
+    "compute_first",
+    "random",
+)
+ELEMENTS = ("float32", "float16", "bfloat16")
+UPLOAD, DOWNLOAD, ON_DEVICE = 1, 2, 3
+NON_BLOCKING = 1
+LEGACY = 1
+
+
+class Failed(RuntimeError):
+    """A call of the emulated runtime that did not succeed; ``code`` is CUDA's number."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(f"{name}: error {code}")
+        self.code = code
+
+
+class Gpu:
+    """What a module of the core has inside that was built by build.py."""
+
+    def __init__(self, path: str) -> None:
+        self.library = ctypes.CDLL(path)
+        self.library.cudaMalloc.argtypes = [ctypes.POINTER(c_void_p), c_size_t]
+        self.library.cudaMemcpyAsync.argtypes = [c_void_p, c_void_p, c_size_t, c_int, c_void_p]
+        self.library.cudaEventRecord.argtypes = [c_void_p, c_void_p]
+        self.library.cudaStreamWaitEvent.argtypes = [c_void_p, c_void_p, c_int]
+        for name in ("cudaFree", "cudaStreamSynchronize", "cudaStreamDestroy", "cudaEventDestroy"):
+            getattr(self.library, name).argtypes = [c_void_p]
+        self.library.emulated_reset.argtypes = [c_int, c_uint64]
+        self.library.emulated_fail.argtypes = [c_char_p, c_int, c_int]
+        self.library.emulated_counts.restype = self.library.emulated_trace.restype = c_char_p
+        self.library.emulated_affine.argtypes = [
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_size_t,
+            c_int,
+            c_float,
+            c_float,
+        ]
+        self.library.emulated_sum.argtypes = [c_void_p, c_void_p, c_void_p, c_size_t]
+        self.library.emulated_narrow.argtypes = [c_float, c_int]
+        self.library.emulated_widen.restype = c_float
+
+    def call(self, name: str, *arguments: Any) -> None:
+        code = getattr(self.library, name)(*arguments)
+        if code:
+            raise Failed(name, code)
+
+    def reset(self, schedule: str = "at_once", seed: int = 0) -> None:
+        """Execute what is queued; from here on operations run in this order."""
+        self.library.emulated_reset(SCHEDULES.index(schedule), seed)
+
+    def set_device(self, devices: int = 1, integrated: bool = False, problem: int = 0) -> None:
+        self.library.emulated_device(devices, int(integrated), problem)
+
+    def fail(self, name: str, nth: int = 1, code: int = 2) -> None:
+        """Let the nth call of this name from now on fail, with CUDA's "out of memory" by default."""
+        self.library.emulated_fail(name.encode(), nth, code)
+
+    @property
+    def failure_is_pending(self) -> bool:
+        return bool(self.library.emulated_failure_is_pending())
+
+    def counts(self, clear: bool = False) -> dict[str, dict[str, int]]:
+        """Calls, launches, executed operations and bytes since they were last cleared, and living objects."""
+        found: dict[str, dict[str, int]] = json.loads(self.library.emulated_counts(int(clear)))
+        return found
+
+    def trace(self) -> list[str]:
+        """Names of the operations that were executed last."""
+        return str(self.library.emulated_trace(), "ascii").splitlines()
+
+    def new_stream(self) -> int:
+        handle = c_void_p()
+        self.call("cudaStreamCreateWithFlags", ctypes.byref(handle), NON_BLOCKING)
+        return int(handle.value or 0)
+
+    def synchronize(self, stream: int = LEGACY) -> None:
+        self.call("cudaStreamSynchronize", stream)
+
+    def affine(
+        self, stream: int, source: int, target: int, count: int, element: str, factor: float, offset: float
+    ) -> None:
+        """Queue target = factor * source + offset."""
+        kind = ELEMENTS.index(element)
+        self.call("emulated_affine", stream, source, target, count, kind, factor, offset)
+
+    def upload(self, array: np.ndarray, stream: int = LEGACY) -> DeviceMemory:
+        """A copy on the device, queued on the stream."""
+        memory = DeviceMemory(self, array.nbytes)
+        packed = np.ascontiguousarray(array)
+        self.call("cudaMemcpyAsync", memory.address, packed.ctypes.data, packed.nbytes, UPLOAD, stream)
+        return memory
+
+    def download(self, address: int, shape: tuple[int, ...], stream: int = LEGACY) -> np.ndarray:
+        """Bytes of the device, after what is queued on the stream."""
+        array = np.empty(shape, np.uint8)
+        self.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, DOWNLOAD, stream)
+        return array
+
+
+class DeviceMemory:
+    """Memory of the emulated device, freed with this object."""
+
+    def __init__(self, gpu: Gpu, size: int) -> None:
+        self.gpu = gpu
+        handle = c_void_p()
+        gpu.call("cudaMalloc", ctypes.byref(handle), size)
+        self.address = int(handle.value or 0)
+
+    def __del__(self) -> None:
+        self.gpu.library.cudaFree(self.address)
