@@ -248,9 +248,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  return call("cudaMemcpyAsync", [&](Runtime&) {
-    return copy(to, from, {bytes, bytes, bytes, 1}, kind, stream, false);
-  });
+  return call("cudaMemcpyAsync",
+              [&](Runtime&) { return copy(to, from, {bytes, bytes, bytes, 1}, kind, stream, false); });
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,

@@ -12,7 +12,7 @@ Handle as_handle(std::uintptr_t number) {
 
 // Destroying is allowed while someone records.
 template <typename Handle, typename T>
-cudaError_t destroy(const char* name, Handles<T> Runtime::*handles, Handle handle) {
+cudaError_t destroy(const char* name, Handles<T> Runtime::* handles, Handle handle) {
   return call(name, [&](Runtime& runtime) {
     return (runtime.*handles).remove(handle) ? cudaSuccess : cudaErrorInvalidResourceHandle;
   });
@@ -65,8 +65,7 @@ constexpr Name kNames[] = {
      "operation would result in a merge of separate capture sequences"},
     {cudaErrorStreamCaptureUnmatched, "cudaErrorStreamCaptureUnmatched",
      "capture was not ended in the same stream as it began"},
-    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined",
-     "capturing stream has unjoined work"},
+    {cudaErrorStreamCaptureUnjoined, "cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"},
     {cudaErrorStreamCaptureIsolation, "cudaErrorStreamCaptureIsolation",
      "dependency created on uncaptured work in another stream"},
     {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",

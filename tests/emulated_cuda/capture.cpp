@@ -23,8 +23,8 @@ cudaError_t Runtime::refuse_unsafe() {
   streams.each([&](Stream& stream) {
     if (!stream.capture || stream.capture->mode == cudaStreamCaptureModeRelaxed) return;
     const bool own = stream.capture->thread == std::this_thread::get_id();
-    const bool of_all = stream.capture->mode == cudaStreamCaptureModeGlobal &&
-                        thread_mode() == cudaStreamCaptureModeGlobal;
+    const bool of_all =
+        stream.capture->mode == cudaStreamCaptureModeGlobal && thread_mode() == cudaStreamCaptureModeGlobal;
     if (!own && !of_all) return;
     invalidate(*stream.capture);
     refused = true;

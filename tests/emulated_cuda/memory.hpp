@@ -1,6 +1,6 @@
-// Memory of the emulated GPU: a range of addresses that the CPU may touch while an operation runs and at no other
-// time. Each allocation lies between poisoned bytes; freed ones are poisoned for good and never used again. What
-// is new holds bytes of all ones, which are NaN in every type.
+// Memory of the emulated GPU: a range of addresses that the CPU may touch while an operation runs and at no
+// other time. Each allocation lies between poisoned bytes; freed ones are poisoned for good and never used
+// again. What is new holds bytes of all ones, which are NaN in every type.
 #pragma once
 
 #include <cstddef>

@@ -64,8 +64,8 @@ Queued Runtime::queue(Stream& stream, Kind kind, std::string name, std::function
                       std::vector<Queued> after) {
   if (stream.last) after.push_back(stream.last);
   order_legacy(stream, after);
-  auto operation = std::make_shared<Operation>(
-      Operation{kind, std::move(name), std::move(work), std::move(after), false});
+  auto operation =
+      std::make_shared<Operation>(Operation{kind, std::move(name), std::move(work), std::move(after), false});
   stream.last = operation;
   pending_.push_back(operation);
   if (settings.schedule == Schedule::at_once) finish(operation);

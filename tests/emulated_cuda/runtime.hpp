@@ -1,4 +1,5 @@
-// The emulated GPU: streams as queues of operations that are executed late, in an order of an adversary's choice.
+// The emulated GPU: streams as queues of operations that are executed late, in an order of an adversary's
+// choice.
 //
 // An operation waits for the one before it on its stream and for what events say, and for nothing else. It is
 // executed only when a call has to wait for it, or when the schedule likes to; between the ready ones the
