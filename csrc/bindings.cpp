@@ -2,11 +2,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
+#include <thread>
 
 #include "dlpack.hpp"
 #include "kernels.hpp"
@@ -25,10 +27,27 @@ std::set<Stream*>& alive() {
   return streams;
 }
 
+// Threads that end streams whose last reference went on their own worker: a thread cannot join itself.
+std::vector<std::thread>& enders() {
+  static std::vector<std::thread> threads;  // guarded by the GIL
+  return threads;
+}
+
+// The process that imported the module; threads of streams are its own, and a child after fork has none of
+// them.
+pid_t& owner_process() {
+  static pid_t process = 0;
+  return process;
+}
+
 void end_all() {
+  if (getpid() != owner_process()) return;
   const std::vector<Stream*> streams(alive().begin(), alive().end());
+  std::vector<std::thread> threads;
+  threads.swap(enders());
   py::gil_scoped_release unlocked;
   for (Stream* stream : streams) stream->abort();
+  for (std::thread& thread : threads) thread.join();
 }
 
 // A part as a Python callable; the GIL is held for the call alone.
@@ -345,12 +364,24 @@ class PyStream {
   PyStream& operator=(const PyStream&) = delete;
   ~PyStream() {
     alive().erase(stream_.get());
+    if (getpid() != process_) {
+      // Its worker is not in this process, and its locks may be held for ever: the memory is a copy of the
+      // parent's, and goes with the process.
+      static_cast<void>(stream_.release());
+      return;
+    }
+    if (stream_->is_worker()) {
+      enders().emplace_back([stream = std::move(stream_)]() mutable {
+        stream->abort();
+        stream.reset();
+      });
+      return;
+    }
     py::gil_scoped_release unlocked;
     stream_->abort();
     stream_.reset();
   }
 
-  Stream& native() { return *stream_; }
   const elir::Geometry& geometry() { return stream_->pipeline().geometry(); }
 
   py::array buffer(const std::string& name) {
@@ -427,6 +458,7 @@ class PyStream {
 
   std::optional<std::uint64_t> submit(const py::object& frame, std::optional<double> timestamp,
                                       std::optional<double> timeout) {
+    require_own_process();
     if (!stream_->started()) throw std::logic_error("submit: the stream was not started");
     const FrameShape shape = frame_shape();
     const Stream::Deadline until = deadline(timeout);
@@ -465,6 +497,7 @@ class PyStream {
   }
 
   Result result(std::optional<double> timeout, const std::optional<py::array>& out) {
+    require_own_process();
     if (!stream_->started()) throw std::logic_error("result: the stream was not started");
     const FrameShape shape = restored_shape();
     const Stream::Deadline until = deadline(timeout);
@@ -518,14 +551,19 @@ class PyStream {
     return {std::move(held), std::move(outcome), steps_, host_};
   }
 
-  void close() { stream_->close(); }
+  void close() {
+    require_own_process();
+    stream_->close();
+  }
 
   void abort() {
+    require_own_process();
     py::gil_scoped_release unlocked;
     stream_->abort();
   }
 
   py::dict stats() {
+    require_own_process();
     const elir::Counts counts = stream_->counts();
     const Stream::Recent recent = stream_->recent();
     py::dict stages;
@@ -539,6 +577,13 @@ class PyStream {
   }
 
  private:
+  void require_own_process() const {
+    if (getpid() == process_) return;
+    throw std::runtime_error("this stream was opened in process " + std::to_string(process_) +
+                             ", and this is " + std::to_string(getpid()) +
+                             ", forked from it: threads do not survive a fork; open the bundle again here");
+  }
+
   void require_not_started(const char* what) const {
     if (stream_->started()) throw std::logic_error(std::string(what) + ": the stream was started before");
   }
@@ -557,6 +602,7 @@ class PyStream {
   int steps_;
   bool host_, results_on_device_;
   int ordinal_;
+  pid_t process_ = getpid();
   std::unique_ptr<Stream> stream_;
 };
 
@@ -630,6 +676,7 @@ std::unique_ptr<PyStream> make_stream(
 }  // namespace
 
 PYBIND11_MODULE(_core, module) {
+  owner_process() = getpid();
   module.doc() = "The C++ core: frame slots, the stages of a frame, and their order.";
 
   const py::object closed = py::exception<elir::Closed>(module, "Closed");
@@ -705,6 +752,12 @@ PYBIND11_MODULE(_core, module) {
   module.def("devices", [] {
     std::vector<std::string> devices{"cpu"};
     if (elir::cuda_problem().empty()) devices.push_back("cuda");
+    return devices;
+  });
+  module.attr("MAX_DEPTH") = elir::kMaxDepth;
+  module.def("compiled_devices", [] {
+    std::vector<std::string> devices{"cpu"};
+    if (elir::has_cuda()) devices.push_back("cuda");
     return devices;
   });
   module.def("cuda_problem", &elir::cuda_problem);

@@ -72,6 +72,9 @@ class Device {
   // Throws std::invalid_argument if the device cannot read a frame at this address.
   virtual void check_address(const void* memory) const { static_cast<void>(memory); }
 
+  // Wait for all that is queued on the device's streams, so that memory may be given back.
+  virtual void synchronize() {}
+
   // Prepare what `load_frame` and `store_frame` need for frames of this geometry, stored as `in`, restored
   // ones as `out`.
   virtual void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) = 0;
@@ -120,6 +123,9 @@ class Device {
 };
 
 std::unique_ptr<Device> make_host_device();
+
+// Whether this build has the CUDA device, usable or not.
+bool has_cuda();
 
 struct CudaOptions {
   int ordinal = 0;

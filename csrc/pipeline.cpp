@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 
 namespace elir {
 
@@ -71,6 +72,14 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   }
   if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
   device_->prepare(geometry_, options_.in, options_.out);
+}
+
+Pipeline::~Pipeline() {
+  try {
+    device_->synchronize();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "elir_trt: %s\n", error.what());
+  }
 }
 
 std::size_t Pipeline::field_size() const {

@@ -62,6 +62,10 @@ class Pipeline {
  public:
   // Checks the geometry and the options; allocates all buffers.
   Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options);
+  // Waits for the device: it may still be drawing noise, or computing a frame.
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
 
   const Geometry& geometry() const { return geometry_; }
   int steps() const { return options_.steps; }

@@ -1,5 +1,7 @@
 #include "stream.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 namespace elir {
@@ -8,23 +10,36 @@ namespace {
 
 constexpr std::chrono::milliseconds kInterruptEvery{50};
 constexpr std::size_t kHistory = 1024;
-constexpr std::size_t kDeepest = 4096;
+
+// The depth, before anything is allocated for it.
+std::size_t checked_depth(std::size_t depth, const Pipeline& pipeline) {
+  if (depth < 1 || depth > kMaxDepth) {
+    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
+                                std::to_string(kMaxDepth));
+  }
+  const std::size_t slot = pipeline.frame_bytes() + pipeline.restored_bytes();
+  const std::size_t memory =
+      static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  if (slot > memory / depth) {
+    constexpr std::size_t mebibyte = 1U << 20;
+    throw std::invalid_argument("depth is " + std::to_string(depth) + ", of " +
+                                std::to_string(slot / mebibyte) + " MiB a frame; this machine has " +
+                                std::to_string(memory / mebibyte) + " MiB");
+  }
+  return depth;
+}
 
 }  // namespace
 
 Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device)
     : pipeline_(std::move(pipeline)),
       drop_(drop),
-      free_(std::max<std::size_t>(depth, 1)),
-      waiting_(std::max<std::size_t>(depth, 1)),
-      begun_(std::max<std::size_t>(depth, 1)),
-      finished_(std::max<std::size_t>(depth, 1)),
+      slots_(checked_depth(depth, *pipeline_)),
+      free_(depth),
+      waiting_(depth),
+      begun_(depth),
+      finished_(depth),
       on_device_(on_device) {
-  if (depth < 1 || depth > kDeepest) {
-    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
-                                std::to_string(kDeepest));
-  }
-  slots_.resize(depth);
   for (std::size_t i = 0; i < depth; ++i) {
     Device& device = pipeline_->device();
     slots_[i].frame = device.allocate_frame(pipeline_->frame_bytes());
@@ -156,7 +171,12 @@ void Stream::abort() {
     aborted_ = true;
     changed_.notify_all();
   }
-  if (worker_.joinable()) worker_.join();
+  // A part may end its own stream: the worker stops by itself then, and is joined by whoever owns the stream.
+  if (worker_.joinable() && !is_worker()) worker_.join();
+}
+
+bool Stream::is_worker() const {
+  return worker_.get_id() == std::this_thread::get_id();
 }
 
 void Stream::begin(std::size_t at) {

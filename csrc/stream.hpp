@@ -18,6 +18,9 @@ namespace elir {
 
 enum class Drop { block, oldest, newest };
 
+// Most slots of a ring.
+constexpr std::size_t kMaxDepth = 4096;
+
 // The stream takes no more frames, or has no more results.
 class Closed : public std::runtime_error {
  public:
@@ -76,8 +79,10 @@ class Stream {
 
   // No more frames; those in the ring are finished.
   void close();
-  // Close, forget what has not begun, and wait for the worker.
+  // Close, forget what has not begun, and wait for the worker, unless this is the worker.
   void abort();
+  // Whether this thread is the stream's own: it must not destroy the stream.
+  bool is_worker() const;
 
   Counts counts() const;
   // Latencies, and times of each stage, of the last frames; unsorted.

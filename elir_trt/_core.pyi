@@ -125,6 +125,12 @@ class Stream:
         """Close, forget what has not begun, and wait for the worker."""
     def stats(self) -> dict[str, Any]: ...
 
+MAX_DEPTH: int
+"""Most slots of a stream's ring."""
+
+def compiled_devices() -> list[str]:
+    """Devices that this build has, usable here or not."""
+
 def devices() -> list[str]:
     """Devices that are usable here."""
 

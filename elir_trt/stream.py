@@ -15,6 +15,7 @@ import numpy.typing as npt
 from elir_trt import _core
 from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
+from elir_trt.process import Process
 
 if TYPE_CHECKING:
     from elir_trt.restorer import Restorer
@@ -81,6 +82,7 @@ class Stream:
         self._opened = threading.Event()
         self._closed = False
         self._size: tuple[int, int] | None = None
+        self._process = Process()
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -97,6 +99,7 @@ class Stream:
 
     def open_for(self, size: tuple[int, int]) -> None:
         """Compile the engines for frames of ``size`` (height, width); the first submit does so by itself."""
+        self._process.require("stream")
         with self._opening:
             if self._closed:
                 raise ValueError("the stream is closed")
@@ -150,6 +153,7 @@ class Stream:
             TimeoutError: no place came free in time.
             ValueError: the stream is closed.
         """
+        self._process.require("stream")
         array = self._array(frame)
         size = self.pixels.size_of(array)
         if self._core is None:
@@ -198,6 +202,7 @@ class Stream:
             TimeoutError: there was no result in time.
             EOFError: the stream was closed and everything was collected.
         """
+        self._process.require("stream")
         if self._core is None:
             if self._closed:
                 raise EOFError("the stream is closed, and all results were collected")
@@ -246,6 +251,7 @@ class Stream:
 
     def stats(self) -> dict[str, Any]:
         """Counts (submitted, completed, dropped, failed, pending) and p50, p95, p99 of latency and stages, in ms."""
+        self._process.require("stream")
         if self._core is None:
             counts = dict.fromkeys(("submitted", "completed", "dropped", "failed", "pending"), 0)
             return {**counts, "latency_ms": {}, "stages": {}}
@@ -253,6 +259,8 @@ class Stream:
 
     def close(self) -> None:
         """Take no more frames. Those in the ring are finished and can still be collected."""
+        if not self._process.is_current():
+            return  # A forked process has none of the threads, and the lock may be held for ever.
         with self._opening:
             self._closed = True
             if self._core is not None:

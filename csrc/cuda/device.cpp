@@ -98,6 +98,11 @@ class CudaDevice final : public Device {
                                 "import pycuda.autoprimaryctx)");
   }
 
+  void synchronize() override {
+    const DeviceGuard device(ordinal_);
+    executor_.wait_for_all();
+  }
+
   void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) override {
     const DeviceGuard device(ordinal_);
     stages_.prepare(transfers_, geometry, in, out);
@@ -163,6 +168,10 @@ class CudaDevice final : public Device {
 };
 
 }  // namespace
+
+bool has_cuda() {
+  return true;
+}
 
 std::string cuda_problem() {
   int count = 0;

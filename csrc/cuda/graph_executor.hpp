@@ -55,6 +55,9 @@ class GraphExecutor {
   // Wait for what is queued on the compute stream. Not while it records.
   void synchronize() const { compute_.synchronize(); }
 
+  // Wait for what is queued on every stream, also where this thread records.
+  void wait_for_all() noexcept;
+
   void begin(const Work& work, const std::function<void()>& stages);
   bool finish();
   std::string execution_mode() const;
@@ -75,7 +78,6 @@ class GraphExecutor {
   // Everything of a frame that the compute stream does.
   void enqueue(const InFlightFrame& frame, const std::function<void()>& stages);
   void note_failed_recording(const std::string& problem);
-  void wait_for_all() noexcept;
 
   const Options options_;
   CudaStream upload_, compute_, download_;

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ import torch
 
 from elir_trt import _core
 
+HERE = Path(__file__).resolve().parent
 RNG = np.random.default_rng(0)
 
 
@@ -393,3 +397,86 @@ def test_memory_is_flat_over_frames() -> None:
         if index == 500:
             before = resident()
     assert resident() - before < 128  # pages
+
+
+def test_depth_is_checked_before_memory_is_taken() -> None:
+    with pytest.raises(ValueError, match="depth is 1000000000; expected 1 to 4096"):
+        make((8, 8), (16, 16), depth=10**9)
+    with pytest.raises(ValueError, match="depth is 4096, of 96 MiB a frame; this machine has"):
+        make((4096, 4096), (4096, 4096), depth=4096)
+
+
+def test_a_stream_collected_on_its_own_worker_ends() -> None:
+    """A part drops the last reference: the worker must not join itself, and the process must go on."""
+    code = """
+import gc, sys, time, weakref
+sys.path.insert(0, ".")
+from test_core import make, nothing, wire, frame_of
+
+class Holder: pass
+holder = Holder()
+holder.stream = make((16, 16), (16, 16))
+ended = weakref.ref(holder)
+def encoder(handle):
+    holder_of.clear()
+    gc.collect()
+holder_of = [holder]
+wire(holder.stream, encoder=encoder)
+holder.stream.submit(frame_of(16, 16))
+del holder
+deadline = time.monotonic() + 20
+while ended() is not None and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert ended() is None
+again = wire(make((16, 16), (16, 16)))
+frame = frame_of(16, 16)
+again.submit(frame)
+assert (again.result().frame == frame).all()
+print("went on")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=HERE
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "went on"
+
+
+def test_a_forked_process_is_told_and_ends() -> None:
+    code = """
+import os, sys
+sys.path.insert(0, ".")
+from test_core import make, wire, frame_of
+stream = wire(make((16, 16), (16, 16)))
+stream.submit(frame_of(16, 16))
+stream.result()
+child = os.fork()
+if child == 0:
+    for call in (lambda: stream.submit(frame_of(16, 16)), stream.result, stream.close, stream.stats):
+        try:
+            call()
+        except RuntimeError as error:
+            assert "forked from it" in str(error), error
+        else:
+            os._exit(3)
+    del stream, call
+    sys.exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stream.submit(frame_of(16, 16))
+stream.result()
+print("parent goes on")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=HERE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "parent goes on"
+
+
+def test_compiled_devices_are_more_than_usable_ones() -> None:
+    assert set(_core.devices()) <= set(_core.compiled_devices())
+    assert "cpu" in _core.compiled_devices()
