@@ -33,9 +33,10 @@ class TimedOut : public std::runtime_error {
 };
 
 // What comes back for a frame; the pixels are copied out apart.
-struct Outcome {
+struct FrameResult {
   std::uint64_t index = 0;
   std::optional<double> timestamp;
+  int steps = 0;
   StageTimes stages{};
   float latency_ms = 0.0F;
   bool failed = false;
@@ -66,16 +67,16 @@ class Stream {
   void start();
   bool started() const { return worker_.joinable(); }
 
-  // Take a frame: `write` fills the slot's memory, or makes the work's frame point at memory that it holds.
-  // Returns its index, or nothing if it was dropped.
-  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*, Work&)>& write,
-                                      std::optional<double> timestamp, Deadline deadline,
-                                      const Interrupt& interrupt);
+  // Take a frame: `write` fills the slot's memory, or makes the job's frame point at memory that it holds.
+  // `steps`: for this frame; none: the pipeline's. Returns its index, or nothing if it was dropped.
+  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*, FrameJob&)>& write,
+                                      std::optional<double> timestamp, std::optional<int> steps,
+                                      Deadline deadline, const Interrupt& interrupt);
 
   // Wait for the next result, hand its pixels to `read` (null for a frame that failed), free its slot. A
   // reader that takes memory of the device leaves other memory in its place.
-  Outcome result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
-                 const Interrupt& interrupt);
+  FrameResult result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
+                     const Interrupt& interrupt);
 
   // No more frames; those in the ring are finished.
   void close();
@@ -95,8 +96,8 @@ class Stream {
  private:
   struct Slot {
     FrameMemory frame, restored;
-    Work work;
-    Outcome outcome;
+    FrameJob job;
+    FrameResult result;
     Clock::time_point submitted;
   };
 
@@ -123,7 +124,7 @@ class Stream {
   void work();
   void begin(std::size_t at);
   void finish(std::size_t at);
-  void count(const Outcome& outcome);
+  void count(const FrameResult& result);
   // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.
   template <typename Ready>
   void wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,

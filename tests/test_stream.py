@@ -59,7 +59,7 @@ def test_stream_maps_in_order_and_reports(small_bundle: Path) -> None:
     with elir_trt.open(small_bundle) as restorer, restorer.stream(depth=3) as stream:
         results = list(stream.map((frame, index / 25) for index, frame in enumerate(frames)))
         assert [result.index for result in results] == list(range(7))
-        assert stream.way == "called"
+        assert stream.execution_mode == "eager"
         assert [result.timestamp for result in results] == [index / 25 for index in range(7)]
         for frame, result in zip(frames, results, strict=True):
             assert np.array_equal(restorer(frame), result.frame)

@@ -59,8 +59,8 @@ class CudaDevice final : public Device {
   std::uintptr_t stream_handle() const override {
     return reinterpret_cast<std::uintptr_t>(executor_.compute_stream());
   }
-  std::size_t ahead() const override { return executor_.max_in_flight(); }
-  bool immediate() const override { return false; }
+  std::size_t max_in_flight() const override { return executor_.max_in_flight(); }
+  bool is_synchronous() const override { return false; }
 
   Memory allocate(std::size_t bytes) override { return transfers_.allocate_zeros(bytes); }
 
@@ -78,11 +78,11 @@ class CudaDevice final : public Device {
     };
   }
 
-  std::uintptr_t hand_over() const override {
+  std::uintptr_t input_stream() const override {
     return reinterpret_cast<std::uintptr_t>(executor_.input_stream());
   }
 
-  void wait_for(std::uintptr_t producer) override {
+  void wait_on_producer(std::uintptr_t producer) override {
     const DeviceGuard device(ordinal_);
     executor_.wait_on_producer(reinterpret_cast<cudaStream_t>(producer));
   }
@@ -125,7 +125,11 @@ class CudaDevice final : public Device {
     ELIR_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, executor_.compute_stream()));
   }
 
-  void load_frame(std::size_t tile, void* image) override { stages_.load_frame(tile, image); }
+  void load_frame(TileRun run, void* images) override {
+    for (std::size_t i = 0; i < run.count; ++i) {
+      stages_.load_frame(run.first + i, stages_.image(images, i));
+    }
+  }
 
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
     const DeviceGuard device(ordinal_);
@@ -134,20 +138,28 @@ class CudaDevice final : public Device {
     if (frame == 0) executor_.synchronize();
   }
 
-  void start_latent(const void* coarse, const float* field, float sigma, std::size_t tile, float* state,
+  void start_latent(const void* coarse, const float* field, float sigma, TileRun run, float* latent_fp32,
                     void* latent) override {
-    stages_.start_latent(coarse, field, sigma, tile, state, latent);
+    for (std::size_t i = 0; i < run.count; ++i) {
+      stages_.start_latent(stages_.latent(coarse, i), field, sigma, run.first + i,
+                           stages_.latent_fp32(latent_fp32, i), stages_.latent(latent, i));
+    }
   }
 
-  void euler_step(const void* velocity, float step, float* state, void* latent) override {
-    stages_.euler_step(velocity, step, state, latent);
+  void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
+                  void* latent) override {
+    stages_.euler_step(velocity, step, tiles, latent_fp32, latent);
   }
 
-  void store_frame(const void* decoded, std::size_t tile) override { stages_.store_frame(decoded, tile); }
+  void store_frame(const void* decoded, TileRun run) override {
+    for (std::size_t i = 0; i < run.count; ++i) {
+      stages_.store_frame(stages_.image(decoded, i), run.first + i);
+    }
+  }
 
-  void begin(const Work& work, const std::function<void()>& stages) override {
+  void begin(const FrameJob& job, const std::function<void()>& stages) override {
     const DeviceGuard device(ordinal_);
-    executor_.begin(work, stages);
+    executor_.begin(job, stages);
   }
 
   bool finish() override {
@@ -155,7 +167,7 @@ class CudaDevice final : public Device {
     return executor_.finish();
   }
 
-  std::string way() const override { return executor_.execution_mode(); }
+  std::string execution_mode() const override { return executor_.execution_mode(); }
 
  private:
   const int ordinal_;
