@@ -1,6 +1,6 @@
 """Build the core over the emulated GPU, into a folder of the caller's.
 
-    python tests/emulated_cuda/build.py FOLDER      prints the path of the module
+python tests/emulated_cuda/build.py FOLDER      prints the path of the module
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def build(folder: Path) -> Path:
 def sanitizer_environment() -> dict[str, str]:
     """What a Python process needs in its environment to load a module that AddressSanitizer watches."""
     library = subprocess.run(
-        [shutil.which("g++") or "c++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        [shutil.which("g++") or "c++", "-print-file-name=libasan.so"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     # Python leaks by design at its end; the range of the device is open or closed as we say.
     return {"LD_PRELOAD": str(Path(library).resolve()), "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0"}
