@@ -52,8 +52,6 @@ void GraphExecutor::begin(const Work& work, const std::function<void()>& stages)
     if (on_device) return given;
     return options_.mapped ? device_address(given) : own;
   };
-  // What another library left as this thread's last error is no error of this frame.
-  static_cast<void>(cudaGetLastError());
   *frame.nonfinite_flag = 0;
   *frame.params = {place(work.frame, work.frame_on_device, frame.frame.get()),
                    place(work.restored, work.restored_on_device, frame.restored.get()),

@@ -138,6 +138,19 @@ class Gpu:
         """Queue the sum of bytes, into 64 bits."""
         self.call("emulated_sum", stream, source, target, count)
 
+    def finish(self) -> None:
+        """Execute everything that is queued."""
+        self.call("cudaDeviceSynchronize")
+
+    def break_down(self, code: int = 700) -> None:
+        """Let everything fail from here on, as after a kernel that read a wrong address."""
+        self.library.emulated_break(code)
+
+    def is_capturing(self, stream: int) -> bool:
+        status = c_int()
+        self.call("cudaStreamIsCapturing", c_void_p(stream), ctypes.byref(status))
+        return status.value != 0
+
     def affine(
         self, stream: int, source: int, target: int, count: int, element: str, factor: float, offset: float
     ) -> None:
@@ -163,10 +176,15 @@ class PinnedMemory:
     """Page-locked memory of the CPU, freed with this object."""
 
     def __init__(self, gpu: Gpu, size: int) -> None:
-        self.gpu = gpu
+        self.gpu, self.address = gpu, 0
         handle = c_void_p()
         gpu.call("cudaHostAlloc", ctypes.byref(handle), size, 0)
         self.address = int(handle.value or 0)
+
+    @property
+    def value(self) -> int:
+        """The first 64 bits as a number."""
+        return ctypes.c_uint64.from_address(self.address).value
 
     def __del__(self) -> None:
         self.gpu.library.cudaFreeHost(self.address)
@@ -176,7 +194,7 @@ class DeviceMemory:
     """Memory of the emulated device, freed with this object."""
 
     def __init__(self, gpu: Gpu, size: int) -> None:
-        self.gpu = gpu
+        self.gpu, self.address = gpu, 0
         handle = c_void_p()
         gpu.call("cudaMalloc", ctypes.byref(handle), size)
         self.address = int(handle.value or 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 from collections.abc import Callable
@@ -172,7 +171,7 @@ class EmulatedLibrary:
                 self.emulated.sum(1, taken.address, total.address, int(np.prod(taken.shape)))
             found.append(total)
         self.emulated.synchronize(1)
-        return [ctypes.c_uint64.from_address(total.address).value for total in found]
+        return [total.value for total in found]
 
     def free_bytes(self) -> int:
         gc.collect()
