@@ -15,7 +15,10 @@ std::string describe(const char* call, cudaError_t error);
 // launch is not blamed for it.
 void check(cudaError_t error, const char* call);
 
-// For launches, whose error is the thread's last one.
+// Around launches, whose error is the thread's last one: what others left there is not ours.
+inline void forget_errors() {
+  static_cast<void>(cudaGetLastError());
+}
 void check_launch(const char* kernel);
 
 // For destructors, which must not throw: a line on stderr. At the end of a process the driver may be gone

@@ -53,8 +53,6 @@ void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stag
     if (on_device) return given;
     return options_.mapped ? device_address(given) : own;
   };
-  // What another library left as this thread's last error is no error of this frame.
-  static_cast<void>(cudaGetLastError());
   *frame.nonfinite_flag = 0;
   *frame.params = {place(job.frame, job.frame_on_device, frame.frame.get()),
                    place(job.restored, job.restored_on_device, frame.restored.get()),

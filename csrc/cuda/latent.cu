@@ -67,6 +67,7 @@ __global__ void step_latent(const T* __restrict__ velocity, float step, std::int
 void launch_draw_noise(cudaStream_t stream, std::uint64_t seed, const DeviceFrameParams* params, int channels,
                        int height, int width, float* field) {
   const dim3 grid{blocks(width), static_cast<unsigned>(height), static_cast<unsigned>((channels + 3) / 4)};
+  forget_errors();
   draw_noise<<<grid, kThreads, 0, stream>>>(seed, params, channels, height, width, field);
   check_launch("draw_noise");
 }
@@ -74,6 +75,7 @@ void launch_draw_noise(cudaStream_t stream, std::uint64_t seed, const DeviceFram
 void launch_start(cudaStream_t stream, Element element, const void* coarse, float sigma,
                   const NoiseView& noise, LatentShape shape, float* latent_fp32, void* latent) {
   const dim3 grid = rows_of_four(shape.width, shape.height, shape.channels);
+  forget_errors();
   with_type(element, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     start_latent<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(coarse), sigma, noise, shape,
@@ -85,6 +87,7 @@ void launch_start(cudaStream_t stream, Element element, const void* coarse, floa
 void launch_step(cudaStream_t stream, Element element, const void* velocity, float step, std::int64_t size,
                  float* latent_fp32, void* latent) {
   const unsigned grid = blocks((size + kWide - 1) / kWide);
+  forget_errors();
   with_type(element, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     step_latent<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(velocity), step, size, latent_fp32,

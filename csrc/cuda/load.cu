@@ -83,6 +83,7 @@ template <Format format>
 void launch(cudaStream_t stream, Element element, const DeviceFrameParams* params, const Source& source,
             DeviceTaps rows, DeviceTaps columns, int height, int width, void* image) {
   const dim3 grid = rows_of_four(width, height);
+  forget_errors();
   with_type(element, [&](auto* type) {
     auto* to = static_cast<decltype(type)>(image);
     load_frame<std::remove_pointer_t<decltype(type)>, format>

@@ -82,6 +82,7 @@ __global__ void repack_frame(const DeviceFrameParams* __restrict__ params,
 void launch_store(cudaStream_t stream, Element element, const DeviceFrameParams* params, const void* decoded,
                   const StoreView& view, std::uint8_t* packed, float* sum) {
   const dim3 grid = rows_of_four(view.width, view.height);
+  forget_errors();
   with_type(element, [&](auto* type) {
     const auto* from = static_cast<const std::remove_pointer_t<decltype(type)>*>(decoded);
     store_frame<<<grid, kThreads, 0, stream>>>(params, from, view, packed, sum);
@@ -91,6 +92,7 @@ void launch_store(cudaStream_t stream, Element element, const DeviceFrameParams*
 
 void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, const float* blend_weights,
                         std::int64_t pixels, float* sum, std::uint8_t* packed) {
+  forget_errors();
   blend_tiles<<<blocks(pixels), kThreads, 0, stream>>>(params, blend_weights, pixels, sum, packed);
   check_launch("blend_tiles");
 }
@@ -98,6 +100,7 @@ void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, co
 void launch_repack(cudaStream_t stream, const DeviceFrameParams* params, const std::uint8_t* packed,
                    const Target& target) {
   const dim3 grid{blocks(target.width), static_cast<unsigned>(target.height)};
+  forget_errors();
   repack_frame<<<grid, kThreads, 0, stream>>>(params, packed, target);
   check_launch("repack_frame");
 }

@@ -229,13 +229,17 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
               [&](Runtime& runtime) { return runtime.begin_capture(stream, mode); });
 }
 
+// However it fails, the stream records no more.
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  return call("cudaStreamEndCapture", [&](Runtime& runtime) {
-    std::unique_ptr<Graph> found;
-    const cudaError_t error = runtime.end_capture(stream, found);
-    *graph = found ? as_handle<cudaGraph_t>(runtime.graphs.add(std::move(found))) : nullptr;
-    return error;
-  });
+  *graph = nullptr;
+  Runtime& runtime = Runtime::get();
+  const std::lock_guard<std::mutex> lock(runtime.mutex());
+  std::unique_ptr<Graph> found;
+  const cudaError_t ended = runtime.end_capture(stream, found);
+  const cudaError_t ordered = runtime.enter("cudaStreamEndCapture");
+  if (ordered != cudaSuccess) return ordered;
+  if (found) *graph = as_handle<cudaGraph_t>(runtime.graphs.add(std::move(found)));
+  return runtime.fail(ended);
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::size_t* count) {

@@ -46,6 +46,7 @@ EMULATED_CUDA_API void emulated_reset(int schedule, std::uint64_t seed) {
   Runtime& runtime = Runtime::get();
   const std::lock_guard<std::mutex> lock(runtime.mutex());
   runtime.finish_all();
+  runtime.streams.each([](Stream& stream) { stream.capture.reset(); });
   runtime.sticky = last_error() = cudaSuccess;
   runtime.forget_failures();
   runtime.settings = {};

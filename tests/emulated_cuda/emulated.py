@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
+import sys
 from ctypes import c_char_p, c_float, c_int, c_size_t, c_uint64, c_void_p
 from typing import Any
 
@@ -25,6 +27,15 @@ NON_BLOCKING = 1
 LEGACY = 1
 
 
+def load_core(path: str) -> None:
+    """Let this process have that module as its core."""
+    spec = importlib.util.spec_from_file_location("elir_trt._core", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["elir_trt._core"] = module
+    spec.loader.exec_module(module)
+
+
 class Failed(RuntimeError):
     """A call of the emulated runtime that did not succeed; ``code`` is CUDA's number."""
 
@@ -39,10 +50,17 @@ class Gpu:
     def __init__(self, path: str) -> None:
         self.library = ctypes.CDLL(path)
         self.library.cudaMalloc.argtypes = [ctypes.POINTER(c_void_p), c_size_t]
+        self.library.cudaHostAlloc.argtypes = [ctypes.POINTER(c_void_p), c_size_t, c_int]
         self.library.cudaMemcpyAsync.argtypes = [c_void_p, c_void_p, c_size_t, c_int, c_void_p]
         self.library.cudaEventRecord.argtypes = [c_void_p, c_void_p]
         self.library.cudaStreamWaitEvent.argtypes = [c_void_p, c_void_p, c_int]
-        for name in ("cudaFree", "cudaStreamSynchronize", "cudaStreamDestroy", "cudaEventDestroy"):
+        for name in (
+            "cudaFree",
+            "cudaFreeHost",
+            "cudaStreamSynchronize",
+            "cudaStreamDestroy",
+            "cudaEventDestroy",
+        ):
             getattr(self.library, name).argtypes = [c_void_p]
         self.library.emulated_reset.argtypes = [c_int, c_uint64]
         self.library.emulated_fail.argtypes = [c_char_p, c_int, c_int]
@@ -97,6 +115,42 @@ class Gpu:
     def synchronize(self, stream: int = LEGACY) -> None:
         self.call("cudaStreamSynchronize", stream)
 
+    def destroy_stream(self, stream: int) -> None:
+        self.call("cudaStreamDestroy", stream)
+
+    def order(self, before: int, after: int) -> None:
+        """Let what is queued on a stream from here on come after what is queued on another."""
+        event = c_void_p()
+        self.call("cudaEventCreateWithFlags", ctypes.byref(event), 0)
+        self.call("cudaEventRecord", event, before)
+        self.call("cudaStreamWaitEvent", after, event, 0)
+        self.call("cudaEventDestroy", event)
+
+    def free_bytes(self) -> int:
+        free, total = c_size_t(), c_size_t()
+        self.call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value
+
+    def pinned(self, size: int) -> PinnedMemory:
+        return PinnedMemory(self, size)
+
+    def sum(self, stream: int, source: int, target: int, count: int) -> None:
+        """Queue the sum of bytes, into 64 bits."""
+        self.call("emulated_sum", stream, source, target, count)
+
+    def finish(self) -> None:
+        """Execute everything that is queued."""
+        self.call("cudaDeviceSynchronize")
+
+    def break_down(self, code: int = 700) -> None:
+        """Let everything fail from here on, as after a kernel that read a wrong address."""
+        self.library.emulated_break(code)
+
+    def is_capturing(self, stream: int) -> bool:
+        status = c_int()
+        self.call("cudaStreamIsCapturing", c_void_p(stream), ctypes.byref(status))
+        return status.value != 0
+
     def affine(
         self, stream: int, source: int, target: int, count: int, element: str, factor: float, offset: float
     ) -> None:
@@ -118,11 +172,29 @@ class Gpu:
         return array
 
 
+class PinnedMemory:
+    """Page-locked memory of the CPU, freed with this object."""
+
+    def __init__(self, gpu: Gpu, size: int) -> None:
+        self.gpu, self.address = gpu, 0
+        handle = c_void_p()
+        gpu.call("cudaHostAlloc", ctypes.byref(handle), size, 0)
+        self.address = int(handle.value or 0)
+
+    @property
+    def value(self) -> int:
+        """The first 64 bits as a number."""
+        return ctypes.c_uint64.from_address(self.address).value
+
+    def __del__(self) -> None:
+        self.gpu.library.cudaFreeHost(self.address)
+
+
 class DeviceMemory:
     """Memory of the emulated device, freed with this object."""
 
     def __init__(self, gpu: Gpu, size: int) -> None:
-        self.gpu = gpu
+        self.gpu, self.address = gpu, 0
         handle = c_void_p()
         gpu.call("cudaMalloc", ctypes.byref(handle), size)
         self.address = int(handle.value or 0)
