@@ -125,6 +125,9 @@ class Stream:
         """Close, forget what has not begun, and wait for the worker."""
     def stats(self) -> dict[str, Any]: ...
 
+def compiled_devices() -> list[str]:
+    """Devices that this build of the core knows, usable here or not."""
+
 def devices() -> list[str]:
     """Devices that are usable here."""
 
