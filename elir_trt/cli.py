@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from elir_trt.bundle import SearchRow
+    from elir_trt.manifest import SearchRow
 
 app = typer.Typer(
     name="elir-trt",
@@ -93,7 +93,7 @@ def build(
             chosen,
             weights,
             output=output,
-            backends=backend or None,  # type: ignore[arg-type]
+            backends=backend or None,
             precision=precision,
             calibrate=calibrate,
             min_psnr=min_psnr,

@@ -257,6 +257,13 @@ class Stream:
             return {**counts, "latency_ms": {}, "stages": {}}
         return self._core.stats()
 
+    def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it."""
+        self._process.require("stream")
+        if self._core is None:
+            raise ValueError("the stream has no tensors before its first frame")
+        return self._core.read(name)
+
     def close(self) -> None:
         """Take no more frames. Those in the ring are finished and can still be collected."""
         if not self._process.is_current():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from elir_trt.files import locked, write_whole, written_whole, written_folder
+from elir_trt.files import write_whole, written_folder, written_whole
 
 
 def names(folder: Path) -> list[str]:
