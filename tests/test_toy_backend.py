@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,13 @@ class Toy:
 TOY = Toy()
 
 
-@pytest.fixture
-def bundle(small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A bundle of the toy alone; nothing but the registry knows it."""
-    monkeypatch.setitem(backends.REGISTRY, "toy", f"{__name__}:TOY")
-    return build(small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["toy"]).path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backends.REGISTRY, "toy", f"{__name__}:TOY")
+        output = tmp_path_factory.mktemp("toy") / "b"
+        yield build(small_recipe(), small_checkpoint, output=output, backends=["toy"]).path
 
 
 def test_it_is_listed_and_found(bundle: Path) -> None:

@@ -8,10 +8,10 @@ then while recording; replaying calls nobody.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,8 @@ class TensorRtFamily:
     def version_tag(self) -> str:
         """The flavour and its version."""
         try:
-            return f"{self.name}-{importlib.metadata.version(self.name)}"
-        except importlib.metadata.PackageNotFoundError:
+            return f"{self.name}-{metadata.version(self.name)}"
+        except metadata.PackageNotFoundError:
             # JetPack's tensorrt comes from a Debian package without metadata of its own.
             return f"{self.name}-{tensorrt_api.load(self._flavour).version}"
 

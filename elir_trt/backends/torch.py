@@ -41,7 +41,7 @@ class Torch:
     name = "torch"
     title = "PyTorch"
     devices: tuple[str, ...] = ("cuda", "cpu")
-    precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16")
+    precisions: tuple[PartPrecision, ...] = ("fp32", "fp16", "bf16")
     by_part = False
     lowers_precision = True
     rebuilds = False
