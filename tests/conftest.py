@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def _prefer_installed() -> None:
 _prefer_installed()
 for folder in ("tests", "tests/gpu"):
     sys.path.insert(0, str(ROOT / folder))
+if emulated_core := os.environ.get("ELIR_TRT_EMULATED_CORE"):  # tests/emulated_cuda runs tests/gpu so
+    from emulated_cuda.emulated import load_core
+
+    load_core(emulated_core)
 
 
 _seen: set[Path] = set()
