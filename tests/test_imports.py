@@ -7,9 +7,8 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
-
-grimp = pytest.importorskip("grimp")
 
 #: What builds and trains. Nothing else may import it, inside of functions or not.
 BUILD_TIME = ("elir_trt.building", "elir_trt.model", "elir_trt.training")
