@@ -37,7 +37,7 @@ from elir_trt.model import Elir
 from elir_trt.parts import PARTS
 from elir_trt.recipe import Recipe, load_recipe, parse_recipe
 
-KERNELS = ("load_frame", "draw_noise", "start_latent", "step_latent", "store_frame", "finish_tiles")
+KERNELS = ("load_frame", "draw_noise", "start_latent", "step_latent", "store_frame", "blend_tiles")
 
 
 def percentiles(milliseconds: list[float]) -> dict[str, float]:

@@ -264,7 +264,7 @@ def test_frames_of_a_live_source_do_not_pile_up_behind_a_sink_that_stands_still(
 
         for n in range(400):
             yield Frame(np.full((16, 16, 3), 7, np.uint8), float(n))
-        alive.append(sum(isinstance(thing, Frame) for thing in gc.get_objects()))
+        alive.append(sum(type(thing) is Frame for thing in gc.get_objects()))
         stand.set()
 
     sink = Stuck()
