@@ -57,7 +57,7 @@ class Device {
 
   // Stream that producers of frames on the device make wait for their work; frames begin after it.
   virtual std::uintptr_t input_stream() const { return 0; }
-  // Let `hand_over` wait for what is queued on a producer's stream.
+  // Let `input_stream` wait for what is queued on a producer's stream.
   virtual void wait_on_producer(std::uintptr_t producer) { static_cast<void>(producer); }
   // Throws std::invalid_argument if the device cannot read a frame at this address.
   virtual void check_address(const void* memory) const { static_cast<void>(memory); }

@@ -202,7 +202,8 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps) cons
     throw std::invalid_argument("steps is " + std::to_string(params.steps) + "; this stream allows 0 to " +
                                 std::to_string(max_steps_));
   }
-  if (options_.noise == Noise::per_frame) params.noise_number = static_cast<std::uint32_t>(index) + 1U;
+  if (options_.noise == Noise::per_frame)
+    params.noise_number = static_cast<std::uint32_t>(index % 0xFFFFFFFFU) + 1U;
   return params;
 }
 
