@@ -222,8 +222,7 @@ void Pipeline::stages(const FrameParams& params, StageTimes& times) {
 void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& times) {
   const std::uintptr_t stream = device_->stream_handle();
   const std::size_t row = options_.condition_width * element_size(device_->element());
-  const std::size_t first_row =
-      std::size_t(params.steps) * std::size_t(params.steps - (params.steps > 0)) / 2;
+  const auto first_row = static_cast<std::size_t>(params.steps * (params.steps - 1) / 2);
   const auto* table = static_cast<const std::uint8_t*>(table_.get()) + first_row * row;
   const auto* field = params.steps > 0 ? static_cast<const float*>(field_.get()) : nullptr;
   auto* latent_fp32 = static_cast<float*>(latent_fp32_.get());

@@ -71,9 +71,6 @@ class Pipeline {
   Pipeline& operator=(const Pipeline&) = delete;
 
   const Geometry& geometry() const { return geometry_; }
-  int steps() const { return options_.steps; }
-  // Most steps that a frame may be given.
-  int max_steps() const { return max_steps_; }
   // The parameters of a frame that nothing else was decided for. Throws std::invalid_argument if there are
   // not so many steps.
   FrameParams params(std::uint64_t index, std::optional<int> steps) const;
@@ -130,7 +127,7 @@ class Pipeline {
   std::unique_ptr<Device> device_;
   Geometry geometry_;
   PipelineOptions options_;
-  int max_steps_ = 0;
+  int max_steps_ = 0;  // that a frame may be given
   std::vector<Buffer> buffers_;
   Parts parts_;
   std::vector<Memory> reserved_;

@@ -85,6 +85,7 @@ class HostDevice final : public Device {
       load_tile(run.first + i, static_cast<float*>(images) + i * geometry_.image_size());
     }
   }
+
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
     const int height = geometry_.field_height();
     const int width = geometry_.field_width();
@@ -120,8 +121,9 @@ class HostDevice final : public Device {
                   void* latent) override {
     const auto* velocity = static_cast<const float*>(from);
     const std::size_t count = tiles * geometry_.latent_size();
-    for (std::size_t i = 0; i < count; ++i)
+    for (std::size_t i = 0; i < count; ++i) {
       latent_fp32[i] = elir::euler_step(latent_fp32[i], velocity[i], step);
+    }
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, count * sizeof(float));
   }
 
@@ -320,7 +322,7 @@ class HostDevice final : public Device {
   std::vector<TileTables> tables_;
   std::vector<float> row_;
   std::vector<float> sum_;            // of overlapping tiles
-  std::vector<float> blend_weights_;  // 1 / tiles over each pixel
+  std::vector<float> blend_weights_;  // 1 / the sum of the ramps over each pixel
   bool finite_ = true;
 };
 
