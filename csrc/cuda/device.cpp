@@ -101,8 +101,10 @@ class CudaDevice final : public Device {
   void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) override {
     const DeviceGuard device(ordinal_);
     stages_.prepare(transfers_, geometry, in, out);
+    // Over the bus every pixel is fetched once, or the frame is copied first.
     executor_.set_frame_sizes(in.bytes(geometry.frame_height, geometry.frame_width),
-                              out.bytes(geometry.scaled_height, geometry.scaled_width));
+                              out.bytes(geometry.scaled_height, geometry.scaled_width),
+                              !stages_.rereads_frames());
   }
 
   void write(const float* from, std::size_t count, Element element, void* to) override {

@@ -23,14 +23,14 @@ GraphExecutor::~GraphExecutor() {
   wait_for_all();
 }
 
-void GraphExecutor::set_frame_sizes(std::size_t frame_bytes, std::size_t restored_bytes) {
+void GraphExecutor::set_frame_sizes(std::size_t frame_bytes, std::size_t restored_bytes, bool read_once) {
+  copies_in_ = !options_.mapped || !read_once;
   frame_bytes_ = frame_bytes;
   restored_bytes_ = restored_bytes;
   for (InFlightFrame& frame : frames_) {
     frame.recorded.reset();
-    if (options_.mapped) continue;
-    frame.frame = allocate_device<std::uint8_t>(options_.ordinal, frame_bytes);
-    frame.restored = allocate_device<std::uint8_t>(options_.ordinal, restored_bytes);
+    if (copies_in_) frame.frame = allocate_device<std::uint8_t>(options_.ordinal, frame_bytes);
+    if (!options_.mapped) frame.restored = allocate_device<std::uint8_t>(options_.ordinal, restored_bytes);
   }
 }
 
@@ -46,15 +46,15 @@ void GraphExecutor::make_stream_wait(cudaStream_t stream) const {
 
 void GraphExecutor::begin(const Work& work, const std::function<void()>& stages) {
   InFlightFrame& frame = frames_[begun_ % frames_.size()];
-  const bool copy_in = !work.frame_on_device && !options_.mapped;
+  const bool copy_in = !work.frame_on_device && copies_in_;
   const bool copy_out = !work.restored_on_device && !options_.mapped;
-  const auto place = [&](auto* given, bool on_device, std::uint8_t* own) -> decltype(given) {
+  const auto place = [](auto* given, bool on_device, bool copied, std::uint8_t* own) -> decltype(given) {
     if (on_device) return given;
-    return options_.mapped ? device_address(given) : own;
+    return copied ? own : device_address(given);
   };
   *frame.nonfinite_flag = 0;
-  *frame.params = {place(work.frame, work.frame_on_device, frame.frame.get()),
-                   place(work.restored, work.restored_on_device, frame.restored.get()),
+  *frame.params = {place(work.frame, work.frame_on_device, copy_in, frame.frame.get()),
+                   place(work.restored, work.restored_on_device, copy_out, frame.restored.get()),
                    static_cast<std::int64_t>(work.pitch), static_cast<std::uint32_t>(work.index) + 1U,
                    device_address(frame.nonfinite_flag.get())};
   try {

@@ -21,6 +21,11 @@ void CudaStages::prepare(const Transfers& transfers, const Geometry& geometry, c
                       std::min(geometry.engine_height, geometry.scaled_height - tile.y),
                       std::min(geometry.engine_width, geometry.scaled_width - tile.x)});
   }
+  mixed_.reset();
+  if (rereads_frames()) {
+    mixed_ = std::static_pointer_cast<float>(transfers.allocate_zeros(
+        3 * std::size_t(geometry.engine_height) * std::size_t(geometry.frame_width) * sizeof(float)));
+  }
   packed_.reset();
   if (out.format != Format::rgb) {
     packed_ = std::static_pointer_cast<std::uint8_t>(transfers.allocate_zeros(geometry.scaled_size()));
@@ -33,11 +38,17 @@ void CudaStages::prepare(const Transfers& transfers, const Geometry& geometry, c
   }
 }
 
+bool CudaStages::rereads_frames() const {
+  return tiles_.front().rows.count > 1 || tiles_.front().columns.count > 1;
+}
+
 void CudaStages::load_frame(std::size_t tile, void* image) const {
   const TileTables& tables = tiles_[tile];
   launch_load(stream_, element_, params_, in_.format,
-              in_.source(nullptr, geometry_.frame_height, geometry_.frame_width), tables.rows.view(),
-              tables.columns.view(), geometry_.engine_height, geometry_.engine_width, image);
+              in_.source(nullptr, geometry_.frame_height, geometry_.frame_width),
+              {tables.rows.view(), tables.columns.view(), geometry_.engine_height, geometry_.engine_width,
+               geometry_.frame_width},
+              mixed_.get(), image);
 }
 
 void CudaStages::draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) const {

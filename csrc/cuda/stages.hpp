@@ -22,6 +22,9 @@ class CudaStages {
 
   void prepare(const Transfers& transfers, const Geometry& geometry, const Pixels& in, const Pixels& out);
 
+  // Whether each pixel of a frame is read several times, and not once.
+  bool rereads_frames() const;
+
   void load_frame(std::size_t tile, void* image) const;
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) const;
   void start_latent(const void* coarse, const float* field, float sigma, std::size_t tile, float* latent_fp32,
@@ -48,6 +51,7 @@ class CudaStages {
   Geometry geometry_{};
   Pixels in_, out_;
   std::vector<TileTables> tiles_;
+  std::shared_ptr<float> mixed_;          // rows of a frame that is resampled
   std::shared_ptr<std::uint8_t> packed_;  // where the frame is stored as something else than rgb
   std::shared_ptr<float> sum_, blend_weights_;
 };
