@@ -5,6 +5,7 @@
 
 #include "device_guard.hpp"
 #include "memory.hpp"
+#include "ranges.hpp"
 
 namespace elir::cuda {
 
@@ -16,6 +17,7 @@ GraphExecutor::GraphExecutor(const Options& options)
   for (InFlightFrame& frame : frames_) {
     frame.params = allocate_pinned<DeviceFrameParams>(options.ordinal, 1);
     frame.nonfinite_flag = allocate_pinned<int>(options.ordinal, 1);
+    frame.nonfinite_address = device_address(frame.nonfinite_flag.get());
   }
 }
 
@@ -41,10 +43,11 @@ void GraphExecutor::wait_on_producer(cudaStream_t producer) {
 }
 
 void GraphExecutor::make_stream_wait(cudaStream_t stream) const {
-  last_computed_.make_stream_wait(stream);
+  for (const InFlightFrame& frame : frames_) frame.computed.make_stream_wait(stream);
 }
 
 void GraphExecutor::begin(const Work& work, const std::function<void()>& stages) {
+  const Range range("frame");
   InFlightFrame& frame = frames_[begun_ % frames_.size()];
   const bool copy_in = !work.frame_on_device && copies_in_;
   const bool copy_out = !work.restored_on_device && !options_.mapped;
@@ -56,7 +59,7 @@ void GraphExecutor::begin(const Work& work, const std::function<void()>& stages)
   *frame.params = {place(work.frame, work.frame_on_device, copy_in, frame.frame.get()),
                    place(work.restored, work.restored_on_device, copy_out, frame.restored.get()),
                    static_cast<std::int64_t>(work.pitch), static_cast<std::uint32_t>(work.index) + 1U,
-                   device_address(frame.nonfinite_flag.get())};
+                   frame.nonfinite_address};
   try {
     if (copy_in) {
       ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), work.frame, frame_bytes_, cudaMemcpyHostToDevice,
@@ -66,7 +69,6 @@ void GraphExecutor::begin(const Work& work, const std::function<void()>& stages)
     frame.uploaded.make_stream_wait(compute_.get());
     compute(frame, stages);
     frame.computed.record(compute_.get());
-    last_computed_.record(compute_.get());
     if (copy_out) {
       frame.computed.make_stream_wait(download_.get());
       ELIR_CUDA(cudaMemcpyAsync(work.restored, frame.restored.get(), restored_bytes_, cudaMemcpyDeviceToHost,
@@ -82,6 +84,7 @@ void GraphExecutor::begin(const Work& work, const std::function<void()>& stages)
 }
 
 bool GraphExecutor::finish() {
+  const Range range("finish");
   InFlightFrame& frame = frames_[finished_ % frames_.size()];
   ++finished_;
   frame.done.wait();
@@ -103,6 +106,7 @@ void GraphExecutor::compute(InFlightFrame& frame, const std::function<void()>& s
     return;
   }
   try {
+    const Range range("record");
     frame.recorded.emplace(CudaGraph(compute_.get(), [&] { enqueue(frame, stages); }));
   } catch (const std::exception& error) {
     // If it was a part that failed, and not the recording, it fails again, and the frame with it.

@@ -68,6 +68,7 @@ class GraphExecutor {
     std::shared_ptr<std::uint8_t> frame, restored;  // on the device, where frames are copied
     std::shared_ptr<DeviceFrameParams> params;      // in memory of the CPU, as the flag is
     std::shared_ptr<int> nonfinite_flag;
+    int* nonfinite_address = nullptr;  // where the device sees the flag
     std::optional<CudaGraphExec> recorded;
     CudaEvent uploaded, computed, done;
   };
@@ -85,7 +86,6 @@ class GraphExecutor {
   std::size_t frame_bytes_ = 0, restored_bytes_ = 0;
   bool copies_in_ = true;
   std::size_t begun_ = 0, finished_ = 0;
-  CudaEvent last_computed_;
   std::mutex producer_mutex_;
   CudaEvent produced_;
   bool called_ = false;
