@@ -31,6 +31,32 @@ if emulated_core := os.environ.get("ELIR_TRT_EMULATED_CORE"):  # tests/emulated_
     load_core(emulated_core)
 
 
+_seen: set[Path] = set()
+
+
+def pytest_collect_file(file_path: Path) -> None:
+    """Note each file that pytest looks at."""
+    _seen.add(file_path)
+
+
+def pytest_report_collectionfinish() -> str:
+    """The number of files, beside pytest's of tests."""
+    return f"from {len(_seen)} files"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """When all tests are to run, no file of tests may have been passed over, whatever its folder is called."""
+    asked = [Path(str(argument).partition("::")[0]) for argument in session.config.args]
+    if not any(
+        (session.config.invocation_params.dir / path).resolve() in (ROOT, ROOT / "tests") for path in asked
+    ):
+        return
+    missed = sorted({*(ROOT / "tests").rglob("test_*.py")} - _seen)
+    if missed:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in missed)
+        raise pytest.UsageError(f"not collected: {names}; see norecursedirs in pyproject.toml")
+
+
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the small configuration, with weights made from their names."""

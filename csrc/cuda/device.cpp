@@ -19,8 +19,8 @@ namespace {
 
 using cuda::DeviceGuard;
 
-// The ordinal, of a device that is there.
-int checked(int ordinal) {
+// Throws std::runtime_error if there is no such device.
+void check_ordinal(int ordinal) {
   const std::string problem = cuda_problem();
   if (!problem.empty()) throw std::runtime_error(problem);
   int count = 0;
@@ -29,7 +29,6 @@ int checked(int ordinal) {
     throw std::runtime_error("CUDA device is " + std::to_string(ordinal) + "; this machine has " +
                              std::to_string(count));
   }
-  return ordinal;
 }
 
 bool reads_in_place(const CudaOptions& options) {
@@ -43,24 +42,22 @@ bool reads_in_place(const CudaOptions& options) {
 
 class CudaDevice final : public Device {
  public:
+  // In the device's context, as by a DeviceGuard.
   explicit CudaDevice(const CudaOptions& options)
-      : ordinal_(checked(options.ordinal)),
+      : ordinal_(options.ordinal),
         element_(options.element),
-        guard_(std::make_unique<DeviceGuard>(ordinal_)),
         transfers_(ordinal_),
         executor_({ordinal_, options.record, options.slots, reads_in_place(options)}),
         stages_(element_, executor_.compute_stream(), executor_.params()),
-        results_(std::make_shared<cuda::ResultPool>(ordinal_)) {
-    guard_.reset();
-  }
+        results_(std::make_shared<cuda::ResultPool>(ordinal_)) {}
 
   const char* name() const override { return "cuda"; }
   Element element() const override { return element_; }
   std::uintptr_t stream_handle() const override {
     return reinterpret_cast<std::uintptr_t>(executor_.compute_stream());
   }
-  std::size_t ahead() const override { return executor_.max_in_flight(); }
-  bool immediate() const override { return false; }
+  std::size_t max_in_flight() const override { return executor_.max_in_flight(); }
+  bool is_synchronous() const override { return false; }
 
   Memory allocate(std::size_t bytes) override { return transfers_.allocate_zeros(bytes); }
 
@@ -78,11 +75,11 @@ class CudaDevice final : public Device {
     };
   }
 
-  std::uintptr_t hand_over() const override {
+  std::uintptr_t input_stream() const override {
     return reinterpret_cast<std::uintptr_t>(executor_.input_stream());
   }
 
-  void wait_for(std::uintptr_t producer) override {
+  void wait_on_producer(std::uintptr_t producer) override {
     const DeviceGuard device(ordinal_);
     executor_.wait_on_producer(reinterpret_cast<cudaStream_t>(producer));
   }
@@ -96,6 +93,11 @@ class CudaDevice final : public Device {
     throw std::invalid_argument("frame is not in memory of CUDA device " + std::to_string(ordinal_) +
                                 ", or of another CUDA context than the device's primary one (for PyCUDA: "
                                 "import pycuda.autoprimaryctx)");
+  }
+
+  void synchronize() override {
+    const DeviceGuard device(ordinal_);
+    executor_.wait_for_all();
   }
 
   void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) override {
@@ -122,7 +124,11 @@ class CudaDevice final : public Device {
     ELIR_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, executor_.compute_stream()));
   }
 
-  void load_frame(std::size_t tile, void* image) override { stages_.load_frame(tile, image); }
+  void load_frame(TileRun run, void* images) override {
+    for (std::size_t i = 0; i < run.count; ++i) {
+      stages_.load_frame(run.first + i, stages_.image(images, i));
+    }
+  }
 
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
     const DeviceGuard device(ordinal_);
@@ -131,20 +137,28 @@ class CudaDevice final : public Device {
     if (frame == 0) executor_.synchronize();
   }
 
-  void start_latent(const void* coarse, const float* field, float sigma, std::size_t tile, float* state,
+  void start_latent(const void* coarse, const float* field, float sigma, TileRun run, float* latent_fp32,
                     void* latent) override {
-    stages_.start_latent(coarse, field, sigma, tile, state, latent);
+    for (std::size_t i = 0; i < run.count; ++i) {
+      stages_.start_latent(stages_.latent(coarse, i), field, sigma, run.first + i,
+                           stages_.latent_fp32(latent_fp32, i), stages_.latent(latent, i));
+    }
   }
 
-  void euler_step(const void* velocity, float step, float* state, void* latent) override {
-    stages_.euler_step(velocity, step, state, latent);
+  void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
+                  void* latent) override {
+    stages_.euler_step(velocity, step, tiles, latent_fp32, latent);
   }
 
-  void store_frame(const void* decoded, std::size_t tile) override { stages_.store_frame(decoded, tile); }
+  void store_frame(const void* decoded, TileRun run) override {
+    for (std::size_t i = 0; i < run.count; ++i) {
+      stages_.store_frame(stages_.image(decoded, i), run.first + i);
+    }
+  }
 
-  void begin(const Work& work, const std::function<void()>& stages) override {
+  void begin(const FrameJob& job, const std::function<void()>& stages) override {
     const DeviceGuard device(ordinal_);
-    executor_.begin(work, stages);
+    executor_.begin(job, stages);
   }
 
   bool finish() override {
@@ -152,12 +166,11 @@ class CudaDevice final : public Device {
     return executor_.finish();
   }
 
-  std::string way() const override { return executor_.execution_mode(); }
+  std::string execution_mode() const override { return executor_.execution_mode(); }
 
  private:
   const int ordinal_;
   const Element element_;
-  std::unique_ptr<DeviceGuard> guard_;  // while members are made
   cuda::Transfers transfers_;
   cuda::GraphExecutor executor_;
   cuda::CudaStages stages_;
@@ -165,6 +178,10 @@ class CudaDevice final : public Device {
 };
 
 }  // namespace
+
+bool has_cuda() {
+  return true;
+}
 
 std::string cuda_problem() {
   int count = 0;
@@ -179,6 +196,8 @@ std::string cuda_problem() {
 }
 
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {
+  check_ordinal(options.ordinal);
+  const DeviceGuard device(options.ordinal);
   return std::make_unique<CudaDevice>(options);
 }
 

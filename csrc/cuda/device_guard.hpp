@@ -3,7 +3,7 @@
 
 namespace elir::cuda {
 
-// Work on a device while this lives; the thread's own context, of whoever made it, is current again
+// FrameJob on a device while this lives; the thread's own context, of whoever made it, is current again
 // afterwards.
 class DeviceGuard {
  public:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "device_guard.hpp"
 #include "memory.hpp"
@@ -30,7 +31,7 @@ void GraphExecutor::set_frame_sizes(std::size_t frame_bytes, std::size_t restore
   frame_bytes_ = frame_bytes;
   restored_bytes_ = restored_bytes;
   for (InFlightFrame& frame : frames_) {
-    frame.recorded.reset();
+    frame.recorded.clear();
     if (copies_in_) frame.frame = allocate_device<std::uint8_t>(options_.ordinal, frame_bytes);
     if (!options_.mapped) frame.restored = allocate_device<std::uint8_t>(options_.ordinal, restored_bytes);
   }
@@ -46,32 +47,31 @@ void GraphExecutor::make_stream_wait(cudaStream_t stream) const {
   for (const InFlightFrame& frame : frames_) frame.computed.make_stream_wait(stream);
 }
 
-void GraphExecutor::begin(const Work& work, const std::function<void()>& stages) {
+void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stages) {
   const Range range("frame");
   InFlightFrame& frame = frames_[begun_ % frames_.size()];
-  const bool copy_in = !work.frame_on_device && copies_in_;
-  const bool copy_out = !work.restored_on_device && !options_.mapped;
+  const bool copy_in = !job.frame_on_device && copies_in_;
+  const bool copy_out = !job.restored_on_device && !options_.mapped;
   const auto place = [](auto* given, bool on_device, bool copied, std::uint8_t* own) -> decltype(given) {
     if (on_device) return given;
     return copied ? own : device_address(given);
   };
   *frame.nonfinite_flag = 0;
-  *frame.params = {place(work.frame, work.frame_on_device, copy_in, frame.frame.get()),
-                   place(work.restored, work.restored_on_device, copy_out, frame.restored.get()),
-                   static_cast<std::int64_t>(work.pitch), static_cast<std::uint32_t>(work.index) + 1U,
-                   frame.nonfinite_address};
+  *frame.params = {place(job.frame, job.frame_on_device, copy_in, frame.frame.get()),
+                   place(job.restored, job.restored_on_device, copy_out, frame.restored.get()),
+                   static_cast<std::int64_t>(job.pitch), job.params.noise_number, frame.nonfinite_address};
   try {
     if (copy_in) {
-      ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), work.frame, frame_bytes_, cudaMemcpyHostToDevice,
-                                upload_.get()));
+      ELIR_CUDA(
+          cudaMemcpyAsync(frame.frame.get(), job.frame, frame_bytes_, cudaMemcpyHostToDevice, upload_.get()));
     }
     frame.uploaded.record(upload_.get());
     frame.uploaded.make_stream_wait(compute_.get());
-    compute(frame, stages);
+    compute(frame, job.params.recording_key(), stages);
     frame.computed.record(compute_.get());
     if (copy_out) {
       frame.computed.make_stream_wait(download_.get());
-      ELIR_CUDA(cudaMemcpyAsync(work.restored, frame.restored.get(), restored_bytes_, cudaMemcpyDeviceToHost,
+      ELIR_CUDA(cudaMemcpyAsync(job.restored, frame.restored.get(), restored_bytes_, cudaMemcpyDeviceToHost,
                                 download_.get()));
     }
     frame.done.record(copy_out ? download_.get() : compute_.get());
@@ -97,17 +97,19 @@ std::string GraphExecutor::execution_mode() const {
   return problem_.empty() ? "graph" : "eager: " + problem_;
 }
 
-void GraphExecutor::compute(InFlightFrame& frame, const std::function<void()>& stages) {
-  if (frame.recorded) return frame.recorded->launch(compute_.get());
-  // The first frame is called: engines may set themselves up, which cannot be recorded.
-  if (!options_.graphs || !problem_.empty() || !called_) {
+void GraphExecutor::compute(InFlightFrame& frame, std::uint64_t key, const std::function<void()>& stages) {
+  const auto found = frame.recorded.find(key);
+  if (found != frame.recorded.end()) return found->second.launch(compute_.get());
+  // The first frame of a kind is called: engines may set themselves up, which cannot be recorded.
+  if (!options_.graphs || !problem_.empty() || called_.count(key) == 0) {
     enqueue(frame, stages);
-    called_ = true;
+    called_.insert(key);
     return;
   }
+  std::optional<CudaGraphExec> recorded;
   try {
     const Range range("record");
-    frame.recorded.emplace(CudaGraph(compute_.get(), [&] { enqueue(frame, stages); }));
+    recorded.emplace(CudaGraph(compute_.get(), [&] { enqueue(frame, stages); }));
   } catch (const std::exception& error) {
     // If it was a part that failed, and not the recording, it fails again, and the frame with it.
     enqueue(frame, stages);
@@ -115,7 +117,7 @@ void GraphExecutor::compute(InFlightFrame& frame, const std::function<void()>& s
     return;
   }
   failed_in_a_row_ = 0;
-  frame.recorded->launch(compute_.get());
+  frame.recorded.emplace(key, std::move(*recorded)).first->second.launch(compute_.get());
 }
 
 void GraphExecutor::enqueue(const InFlightFrame& frame, const std::function<void()>& stages) {
@@ -127,7 +129,7 @@ void GraphExecutor::enqueue(const InFlightFrame& frame, const std::function<void
 void GraphExecutor::note_failed_recording(const std::string& problem) {
   // A recording may be broken by chance, by what another thread does: it is tried once more.
   if (++failed_in_a_row_ < 2) return;
-  for (InFlightFrame& frame : frames_) frame.recorded.reset();
+  for (InFlightFrame& frame : frames_) frame.recorded.clear();
   std::fprintf(stderr, "elir_trt: frames are not replayed as graphs: %s\n", problem.c_str());
   const std::lock_guard<std::mutex> lock(problem_mutex_);
   problem_ = problem;

@@ -56,7 +56,10 @@ class GraphExecutor {
   // Wait for what is queued on the compute stream. Not while it records.
   void synchronize() const { compute_.synchronize(); }
 
-  void begin(const Work& work, const std::function<void()>& stages);
+  // Wait for what is queued on every stream, also where this thread records.
+  void wait_for_all() noexcept;
+
+  void begin(const FrameJob& job, const std::function<void()>& stages);
   bool finish();
   std::string execution_mode() const;
 
@@ -68,16 +71,15 @@ class GraphExecutor {
     std::shared_ptr<std::uint8_t> frame, restored;  // on the device, where frames are copied
     std::shared_ptr<DeviceFrameParams> params;      // in memory of the CPU, as the flag is
     std::shared_ptr<int> nonfinite_flag;
-    int* nonfinite_address = nullptr;  // where the device sees the flag
-    std::optional<CudaGraphExec> recorded;
+    int* nonfinite_address = nullptr;                 // where the device sees the flag
+    std::map<std::uint64_t, CudaGraphExec> recorded;  // by FrameParams::recording_key
     CudaEvent uploaded, computed, done;
   };
 
-  void compute(InFlightFrame& frame, const std::function<void()>& stages);
+  void compute(InFlightFrame& frame, std::uint64_t key, const std::function<void()>& stages);
   // Everything of a frame that the compute stream does.
   void enqueue(const InFlightFrame& frame, const std::function<void()>& stages);
   void note_failed_recording(const std::string& problem);
-  void wait_for_all() noexcept;
 
   const Options options_;
   CudaStream upload_, compute_, download_;
@@ -88,7 +90,7 @@ class GraphExecutor {
   std::size_t begun_ = 0, finished_ = 0;
   std::mutex producer_mutex_;
   CudaEvent produced_;
-  bool called_ = false;
+  std::set<std::uint64_t> called_;  // keys of frames that have been called once
   int failed_in_a_row_ = 0;
   mutable std::mutex problem_mutex_;  // the mode is asked for by other threads
   std::string problem_;

@@ -65,6 +65,7 @@ struct StoreView {
   int top, left;
   int frame_width;
   bool blue_first;
+  const float *row_ramp, *column_ramp;  // how the tile counts where others lie over it; null: a single tile
 };
 
 // To packed pixels: in `packed`, or, where that is null, in the restored frame. With `sum` they are added up

@@ -21,7 +21,11 @@ void CudaStages::prepare(const Transfers& transfers, const Geometry& geometry, c
                       upload(make_taps(tile.x, geometry.engine_width, geometry.scaled_width,
                                        geometry.frame_width, geometry.scale_x, geometry.nearest)),
                       std::min(geometry.engine_height, geometry.scaled_height - tile.y),
-                      std::min(geometry.engine_width, geometry.scaled_width - tile.x)});
+                      std::min(geometry.engine_width, geometry.scaled_width - tile.x), nullptr, nullptr});
+    if (geometry.tiles.size() == 1) continue;
+    const BlendRamps ramps = blend_ramps(geometry, tile);
+    tiles_.back().row_ramp = transfers.array(ramps.rows);
+    tiles_.back().column_ramp = transfers.array(ramps.columns);
   }
   mixed_.reset();
   if (rereads_frames()) {
@@ -35,7 +39,7 @@ void CudaStages::prepare(const Transfers& transfers, const Geometry& geometry, c
   sum_.reset();
   blend_weights_.reset();
   if (geometry.tiles.size() > 1) {
-    blend_weights_ = transfers.array(tile_shares(geometry));
+    blend_weights_ = transfers.array(blend_weights(geometry));
     sum_ = std::static_pointer_cast<float>(transfers.allocate_zeros(geometry.scaled_size() * sizeof(float)));
   }
 }
@@ -72,9 +76,10 @@ void CudaStages::start_latent(const void* coarse, const float* field, float sigm
                latent == latent_fp32 ? nullptr : latent);
 }
 
-void CudaStages::euler_step(const void* velocity, float step, float* latent_fp32, void* latent) const {
+void CudaStages::euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
+                            void* latent) const {
   const Range range("step");
-  launch_step(stream_, element_, velocity, step, static_cast<std::int64_t>(geometry_.latent_size()),
+  launch_step(stream_, element_, velocity, step, static_cast<std::int64_t>(tiles * geometry_.latent_size()),
               latent_fp32, latent == latent_fp32 ? nullptr : latent);
 }
 
@@ -88,7 +93,8 @@ void CudaStages::store_frame(const void* decoded, std::size_t tile) const {
   launch_store(
       stream_, element_, params_, decoded,
       {tables.height, tables.width, geometry_.engine_height, geometry_.engine_width, geometry_.tiles[tile].y,
-       geometry_.tiles[tile].x, geometry_.scaled_width, out_.format == Format::rgb && out_.blue_first},
+       geometry_.tiles[tile].x, geometry_.scaled_width, out_.format == Format::rgb && out_.blue_first,
+       tables.row_ramp.get(), tables.column_ramp.get()},
       packed_.get(), sum_.get());
   if (tile + 1 < tiles_.size()) return;
   if (sum_) {

@@ -32,7 +32,8 @@ __global__ void store_frame(const DeviceFrameParams* __restrict__ params, const 
   const std::ptrdiff_t at = (std::ptrdiff_t(view.top + y) * view.frame_width + view.left + x0) * 3;
   if (sum != nullptr) {
     for (int i = 0; i < count; ++i) {
-      for (int c = 0; c < 3; ++c) sum[at + 3 * i + c] += clip_unit(found[c][i]);
+      const float ramp = view.row_ramp[y] * view.column_ramp[x0 + i];
+      for (int c = 0; c < 3; ++c) sum[at + 3 * i + c] += ramp * clip_unit(found[c][i]);
     }
     return;
   }
@@ -53,7 +54,7 @@ __global__ void store_frame(const DeviceFrameParams* __restrict__ params, const 
   }
 }
 
-// The mean of overlapping tiles, one thread per pixel; leaves the sums at zero.
+// Overlapping tiles, weighted, one thread per pixel; leaves the sums at zero.
 __global__ void blend_tiles(const DeviceFrameParams* __restrict__ params,
                             const float* __restrict__ blend_weights, std::int64_t pixels,
                             float* __restrict__ sum, std::uint8_t* __restrict__ packed) {

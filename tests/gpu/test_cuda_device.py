@@ -35,7 +35,7 @@ def test_the_stages_are_those_of_the_host(
         core = stream_of(size, recipe, gpu, element=element, **options)
         for found, right in zip(through(core, frames), expected, strict=True):
             assert int(np.abs(found.astype(int) - right.astype(int)).max()) <= BOUNDS[element]
-        assert core.way == "graph"
+        assert core.execution_mode == "graph"
 
 
 def test_without_steps_and_noise_float32_is_exact(gpu: Library) -> None:
@@ -56,7 +56,7 @@ def test_recorded_frames_are_those_that_are_called(gpu: Library, noise: str) -> 
     called = stream_of((64, 64), recipe, gpu, noise=noise, record=False, element="float16")
     recorded = stream_of((64, 64), recipe, gpu, noise=noise, element="float16")
     np.testing.assert_array_equal(through(recorded, frames), through(called, frames))
-    assert (called.way, recorded.way) == ("eager", "graph")
+    assert (called.execution_mode, recorded.execution_mode) == ("eager", "graph")
 
 
 def test_two_streams_and_two_threads(gpu: Library) -> None:

@@ -47,7 +47,7 @@ def test_the_pipeline_is_that_of_torch(restorer: elir_trt.Restorer, small_checkp
                     found = stream.result().frame
                     expected = torch_restored(small_checkpoint, frame, steps)
                     assert psnr(found, expected) >= LEAST[restorer.backend.precision]
-                assert stream.way == "graph"
+                assert stream.execution_mode == "graph"
 
 
 def test_a_producers_stream_is_waited_for(restorer: elir_trt.Restorer) -> None:
@@ -82,7 +82,7 @@ def test_tensorrt_engines(small_checkpoint: Path, tmp_path: Path) -> None:
                 frame = frame_of(64, 128)
                 stream.submit(frame)
                 assert psnr(stream.result().frame, torch_restored(small_checkpoint, frame, 3)) >= 40
-            assert stream.way == "graph"
+            assert stream.execution_mode == "graph"
         engine = path / flavour / "coarse.engine"
         engine.write_bytes(engine.read_bytes()[:-100] + bytes(100))
         with pytest.raises(elir_trt.BundleError, match="was changed or cut"):

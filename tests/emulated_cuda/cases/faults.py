@@ -69,7 +69,7 @@ def test_one_failed_call_costs_one_frame(
         gpu.fail(call, nth)
         failed = restored(list(results(core, frames_of(7), 4)), right)
         assert failed <= (1 if CALLS[call] else 0), f"{call} {nth}: {failed} frames failed"
-        assert core.way == "graph"
+        assert core.execution_mode == "graph"
         core.abort()
         del core
 
@@ -158,7 +158,7 @@ def test_streams_dropped_while_another_records(library: EmulatedLibrary, gpu: Gp
 
     core = stream_of(SIZE, recipe_of("pad"), library, change)
     assert len(through(core, frames_of(8), 2)) == 8
-    assert core.way == "graph" and not others
+    assert core.execution_mode == "graph" and not others
     core.abort()
     del core
     assert living(gpu) == before
@@ -189,9 +189,9 @@ def test_a_broken_recording_is_tried_once_more(
     told = [line for line in capfd.readouterr().err.splitlines() if "elir_trt" in line]
     launches = gpu.counts()["calls"].get("cudaGraphLaunch", 0)
     if breaks == 1:
-        assert core.way == "graph" and not told and launches > 0
+        assert core.execution_mode == "graph" and not told and launches > 0
     else:
-        assert core.way.startswith("eager: ")
+        assert core.execution_mode.startswith("eager: ")
         assert len(told) == 1 and "not replayed" in told[0]
 
 
@@ -211,7 +211,7 @@ def test_after_one_frame_recorded_the_mode_is_that_of_all(library: EmulatedLibra
 
     core = stream_of(SIZE, recipe_of("pad"), library, change)
     through(core, frames_of(9), 2)
-    assert core.way.startswith("eager: ")
+    assert core.execution_mode.startswith("eager: ")
     gpu.counts(clear=True)
     through(core, frames_of(4), 2)
     assert gpu.counts()["calls"].get("cudaGraphLaunch", 0) == 0
@@ -234,7 +234,7 @@ def test_buffers_are_read_while_another_thread_records(library: EmulatedLibrary,
     core = stream_of(SIZE, recipe_of("pad"), library, change)
     held["core"] = core
     through(core, frames_of(6), 2)
-    assert core.way == "graph" and held["read"].shape == (1, 3, 64, 64)
+    assert core.execution_mode == "graph" and held["read"].shape == (1, 3, 64, 64)
     held.clear()
 
 
