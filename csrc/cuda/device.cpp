@@ -133,8 +133,6 @@ class CudaDevice final : public Device {
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
     const DeviceGuard device(ordinal_);
     stages_.draw_noise(seed, frame, field);
-    // Noise that stays is drawn once, and may be replaced or freed from here on.
-    if (frame == 0) executor_.synchronize();
   }
 
   void start_latent(const void* coarse, const float* field, float sigma, TileRun run, float* latent_fp32,

@@ -53,9 +53,6 @@ class GraphExecutor {
   void wait_on_producer(cudaStream_t producer);
   // Let a stream come after the frames that have begun.
   void make_stream_wait(cudaStream_t stream) const;
-  // Wait for what is queued on the compute stream. Not while it records.
-  void synchronize() const { compute_.synchronize(); }
-
   // Wait for what is queued on every stream, also where this thread records.
   void wait_for_all() noexcept;
 

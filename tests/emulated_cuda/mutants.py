@@ -67,9 +67,9 @@ DEPENDENCIES = (
     ),
     Dependency("transfers_are_done", "transfers.cpp", "stream_.synchronize();", times=3),
     Dependency(
-        "noise_is_drawn",
+        "teardown_waits",
         "device.cpp",
-        "if (frame == 0) executor_.synchronize();",
+        "executor_.wait_for_all();",
         cases="schedules.py::test_noise_is_drawn_before_its_memory_goes",
     ),
 )
