@@ -19,8 +19,8 @@ namespace {
 
 using cuda::DeviceGuard;
 
-// The ordinal, of a device that is there.
-int checked(int ordinal) {
+// Throws std::runtime_error if there is no such device.
+void check_ordinal(int ordinal) {
   const std::string problem = cuda_problem();
   if (!problem.empty()) throw std::runtime_error(problem);
   int count = 0;
@@ -29,7 +29,6 @@ int checked(int ordinal) {
     throw std::runtime_error("CUDA device is " + std::to_string(ordinal) + "; this machine has " +
                              std::to_string(count));
   }
-  return ordinal;
 }
 
 bool reads_in_place(const CudaOptions& options) {
@@ -43,16 +42,14 @@ bool reads_in_place(const CudaOptions& options) {
 
 class CudaDevice final : public Device {
  public:
+  // In the device's context, as by a DeviceGuard.
   explicit CudaDevice(const CudaOptions& options)
-      : ordinal_(checked(options.ordinal)),
+      : ordinal_(options.ordinal),
         element_(options.element),
-        guard_(std::make_unique<DeviceGuard>(ordinal_)),
         transfers_(ordinal_),
         executor_({ordinal_, options.record, options.slots, reads_in_place(options)}),
         stages_(element_, executor_.compute_stream(), executor_.params()),
-        results_(std::make_shared<cuda::ResultPool>(ordinal_)) {
-    guard_.reset();
-  }
+        results_(std::make_shared<cuda::ResultPool>(ordinal_)) {}
 
   const char* name() const override { return "cuda"; }
   Element element() const override { return element_; }
@@ -106,8 +103,10 @@ class CudaDevice final : public Device {
   void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) override {
     const DeviceGuard device(ordinal_);
     stages_.prepare(transfers_, geometry, in, out);
+    // Over the bus every pixel is fetched once, or the frame is copied first.
     executor_.set_frame_sizes(in.bytes(geometry.frame_height, geometry.frame_width),
-                              out.bytes(geometry.scaled_height, geometry.scaled_width));
+                              out.bytes(geometry.scaled_height, geometry.scaled_width),
+                              !stages_.rereads_frames());
   }
 
   void write(const float* from, std::size_t count, Element element, void* to) override {
@@ -170,7 +169,6 @@ class CudaDevice final : public Device {
  private:
   const int ordinal_;
   const Element element_;
-  std::unique_ptr<DeviceGuard> guard_;  // while members are made
   cuda::Transfers transfers_;
   cuda::GraphExecutor executor_;
   cuda::CudaStages stages_;
@@ -196,6 +194,8 @@ std::string cuda_problem() {
 }
 
 std::unique_ptr<Device> make_cuda_device(const CudaOptions& options) {
+  check_ordinal(options.ordinal);
+  const DeviceGuard device(options.ordinal);
   return std::make_unique<CudaDevice>(options);
 }
 

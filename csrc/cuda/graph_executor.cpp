@@ -6,6 +6,7 @@
 
 #include "device_guard.hpp"
 #include "memory.hpp"
+#include "ranges.hpp"
 
 namespace elir::cuda {
 
@@ -17,6 +18,7 @@ GraphExecutor::GraphExecutor(const Options& options)
   for (InFlightFrame& frame : frames_) {
     frame.params = allocate_pinned<DeviceFrameParams>(options.ordinal, 1);
     frame.nonfinite_flag = allocate_pinned<int>(options.ordinal, 1);
+    frame.nonfinite_address = device_address(frame.nonfinite_flag.get());
   }
 }
 
@@ -24,14 +26,14 @@ GraphExecutor::~GraphExecutor() {
   wait_for_all();
 }
 
-void GraphExecutor::set_frame_sizes(std::size_t frame_bytes, std::size_t restored_bytes) {
+void GraphExecutor::set_frame_sizes(std::size_t frame_bytes, std::size_t restored_bytes, bool read_once) {
+  copies_in_ = !options_.mapped || !read_once;
   frame_bytes_ = frame_bytes;
   restored_bytes_ = restored_bytes;
   for (InFlightFrame& frame : frames_) {
     frame.recorded.clear();
-    if (options_.mapped) continue;
-    frame.frame = allocate_device<std::uint8_t>(options_.ordinal, frame_bytes);
-    frame.restored = allocate_device<std::uint8_t>(options_.ordinal, restored_bytes);
+    if (copies_in_) frame.frame = allocate_device<std::uint8_t>(options_.ordinal, frame_bytes);
+    if (!options_.mapped) frame.restored = allocate_device<std::uint8_t>(options_.ordinal, restored_bytes);
   }
 }
 
@@ -42,22 +44,22 @@ void GraphExecutor::wait_on_producer(cudaStream_t producer) {
 }
 
 void GraphExecutor::make_stream_wait(cudaStream_t stream) const {
-  last_computed_.make_stream_wait(stream);
+  for (const InFlightFrame& frame : frames_) frame.computed.make_stream_wait(stream);
 }
 
 void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stages) {
+  const Range range("frame");
   InFlightFrame& frame = frames_[begun_ % frames_.size()];
-  const bool copy_in = !job.frame_on_device && !options_.mapped;
+  const bool copy_in = !job.frame_on_device && copies_in_;
   const bool copy_out = !job.restored_on_device && !options_.mapped;
-  const auto place = [&](auto* given, bool on_device, std::uint8_t* own) -> decltype(given) {
+  const auto place = [](auto* given, bool on_device, bool copied, std::uint8_t* own) -> decltype(given) {
     if (on_device) return given;
-    return options_.mapped ? device_address(given) : own;
+    return copied ? own : device_address(given);
   };
   *frame.nonfinite_flag = 0;
-  *frame.params = {place(job.frame, job.frame_on_device, frame.frame.get()),
-                   place(job.restored, job.restored_on_device, frame.restored.get()),
-                   static_cast<std::int64_t>(job.pitch), job.params.noise_number,
-                   device_address(frame.nonfinite_flag.get())};
+  *frame.params = {place(job.frame, job.frame_on_device, copy_in, frame.frame.get()),
+                   place(job.restored, job.restored_on_device, copy_out, frame.restored.get()),
+                   static_cast<std::int64_t>(job.pitch), job.params.noise_number, frame.nonfinite_address};
   try {
     if (copy_in) {
       ELIR_CUDA(
@@ -67,7 +69,6 @@ void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stag
     frame.uploaded.make_stream_wait(compute_.get());
     compute(frame, job.params.recording_key(), stages);
     frame.computed.record(compute_.get());
-    last_computed_.record(compute_.get());
     if (copy_out) {
       frame.computed.make_stream_wait(download_.get());
       ELIR_CUDA(cudaMemcpyAsync(job.restored, frame.restored.get(), restored_bytes_, cudaMemcpyDeviceToHost,
@@ -83,6 +84,7 @@ void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stag
 }
 
 bool GraphExecutor::finish() {
+  const Range range("finish");
   InFlightFrame& frame = frames_[finished_ % frames_.size()];
   ++finished_;
   frame.done.wait();
@@ -106,6 +108,7 @@ void GraphExecutor::compute(InFlightFrame& frame, std::uint64_t key, const std::
   }
   std::optional<CudaGraphExec> recorded;
   try {
+    const Range range("record");
     recorded.emplace(CudaGraph(compute_.get(), [&] { enqueue(frame, stages); }));
   } catch (const std::exception& error) {
     // If it was a part that failed, and not the recording, it fails again, and the frame with it.

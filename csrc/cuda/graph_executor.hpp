@@ -29,7 +29,7 @@ class GraphExecutor {
     int ordinal = 0;
     bool graphs = true;  // else frames are always called
     std::size_t slots = 1;
-    bool mapped = false;  // frames in memory of the CPU are read and written there
+    bool mapped = false;  // frames in memory of the CPU are read and written where they are
   };
 
   explicit GraphExecutor(const Options& options);
@@ -45,8 +45,9 @@ class GraphExecutor {
   // What changes from frame to frame, for the frame that is computed.
   const DeviceFrameParams* params() const { return params_.get(); }
 
-  // Frames of these sizes from here on; what was recorded is forgotten.
-  void set_frame_sizes(std::size_t frame_bytes, std::size_t restored_bytes);
+  // Frames of these sizes from here on; what was recorded is forgotten. Frames that are not `read_once` are
+  // copied before they are read, also where they could be read where they are.
+  void set_frame_sizes(std::size_t frame_bytes, std::size_t restored_bytes, bool read_once);
 
   // Let the next frame begin after what is queued on this stream.
   void wait_on_producer(cudaStream_t producer);
@@ -64,9 +65,10 @@ class GraphExecutor {
 
   // What a frame in flight has to itself.
   struct InFlightFrame {
-    std::shared_ptr<std::uint8_t> frame, restored;  // on the device, unless frames are mapped
+    std::shared_ptr<std::uint8_t> frame, restored;  // on the device, where frames are copied
     std::shared_ptr<DeviceFrameParams> params;      // in memory of the CPU, as the flag is
     std::shared_ptr<int> nonfinite_flag;
+    int* nonfinite_address = nullptr;                 // where the device sees the flag
     std::map<std::uint64_t, CudaGraphExec> recorded;  // by FrameParams::recording_key
     CudaEvent uploaded, computed, done;
   };
@@ -81,8 +83,8 @@ class GraphExecutor {
   std::vector<InFlightFrame> frames_;
   std::shared_ptr<DeviceFrameParams> params_;
   std::size_t frame_bytes_ = 0, restored_bytes_ = 0;
+  bool copies_in_ = true;
   std::size_t begun_ = 0, finished_ = 0;
-  CudaEvent last_computed_;
   std::mutex producer_mutex_;
   CudaEvent produced_;
   std::set<std::uint64_t> called_;  // keys of frames that have been called once

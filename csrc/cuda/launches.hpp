@@ -25,10 +25,17 @@ struct DeviceTaps {
   int count;
 };
 
-// Pixels of the frame to planar numbers in [0, 1]. `source` lacks what `params` has.
+// A tile of what the encoder takes, and where its pixels come from.
+struct LoadView {
+  DeviceTaps rows, columns;
+  int height, width;  // of the tile
+  int frame_width;
+};
+
+// Pixels of the frame to planar numbers in [0, 1]. `source` lacks what `params` has. With taps of more than
+// one pixel, `mixed` has room for 3 * height * frame_width numbers; else it is null.
 void launch_load(cudaStream_t stream, Element element, const DeviceFrameParams* params, Format format,
-                 const Source& source, DeviceTaps rows, DeviceTaps columns, int height, int width,
-                 void* image);
+                 const Source& source, const LoadView& view, float* mixed, void* image);
 
 // `params` null: noise that stays.
 void launch_draw_noise(cudaStream_t stream, std::uint64_t seed, const DeviceFrameParams* params, int channels,

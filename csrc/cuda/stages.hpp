@@ -22,6 +22,9 @@ class CudaStages {
 
   void prepare(const Transfers& transfers, const Geometry& geometry, const Pixels& in, const Pixels& out);
 
+  // Whether each pixel of a frame is read several times, and not once.
+  bool rereads_frames() const;
+
   // The places of a tile of a run in the parts' tensors.
   template <typename Tensor>
   Tensor* image(Tensor* images, std::size_t place) const {
@@ -68,6 +71,7 @@ class CudaStages {
   Geometry geometry_{};
   Pixels in_, out_;
   std::vector<TileTables> tiles_;
+  std::shared_ptr<float> mixed_;          // rows of a frame that is resampled
   std::shared_ptr<std::uint8_t> packed_;  // where the frame is stored as something else than rgb
   std::shared_ptr<float> sum_, blend_weights_;
 };

@@ -26,6 +26,7 @@ SOURCES = HERE.parents[1] / "csrc"
 
 def write_sources(folder: Path) -> None:
     """A copy of csrc/ in ``folder``, CUDA's files as C++; files that are the same are left untouched."""
+    written = set()
     for source in sorted(SOURCES.rglob("*")):
         if source.suffix not in {".cpp", ".hpp", ".cu", ".cuh"} or "tests" in source.parts:
             continue
@@ -36,9 +37,12 @@ def write_sources(folder: Path) -> None:
         if source.suffix in {".cu", ".cuh"}:
             text = rewrite(text)
         text = f'#line 1 "{source}"\n{text}'
+        written.add(target)
         if not target.is_file() or target.read_text() != text:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
+    for stale in {path for path in folder.rglob("*") if path.is_file()} - written:
+        stale.unlink()
 
 
 def run(command: list[str]) -> None:
