@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from elir_trt.errors import ExportError
 from elir_trt.model.autoencoder import UpsampleConv, fold_unshuffle
+from elir_trt.model.convolution import merge_pointwise
 from elir_trt.model.elir import Elir
 from elir_trt.model.velocity import Velocity
 from elir_trt.parts import PARTS, TENSORS, part_shapes
@@ -60,19 +61,43 @@ class ExportedPart:
 
 
 class _VelocityPart(nn.Module):
+    """The velocity with its last two convolutions, which have nothing between them, merged into one."""
+
     def __init__(self, velocity: Velocity) -> None:
         super().__init__()
         self.velocity = velocity
+        block = velocity.final_block.block
+        velocity.final_proj = _merged(cast(nn.Conv2d, block[-1]), velocity.final_proj)
+        block[-1] = nn.Identity()
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         return self.velocity.forward_conditioned(latent, condition)
+
+
+def _merged(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
+    """One convolution that equals ``first`` and then ``second``, which is 1x1."""
+    assert first.bias is not None and second.bias is not None
+    weight, bias = merge_pointwise(
+        first.weight.detach(), first.bias.detach(), second.weight.detach(), second.bias.detach()
+    )
+    result = nn.Conv2d(
+        first.in_channels,
+        second.out_channels,
+        weight.shape[2:],
+        padding=cast("tuple[int, int]", first.padding),
+    )
+    with torch.no_grad():
+        result.weight.copy_(weight)
+        assert result.bias is not None
+        result.bias.copy_(bias)
+    return result
 
 
 def part_module(model: Elir, part: str) -> nn.Module:
     """The module that an engine of ``part`` runs, as a copy.
 
     Folded for speed, equal up to rounding: the encoder's unshuffling into its first convolution, the decoder's
-    upsampling into transposed convolutions.
+    upsampling into transposed convolutions, the velocity's last projection into the convolution before it.
     """
     if part == "encoder":
         encoder = copy.deepcopy(model.enc)

@@ -6,7 +6,8 @@ them; the pair is one linear map and collapses exactly (see :func:`elir_trt.mode
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 #: How much wider the 3x3 convolution of an over-parametrised pair is.
 EXPANSION = 4
@@ -20,3 +21,20 @@ def conv_layers(inputs: int, outputs: int, overparametrised: bool) -> list[nn.Mo
         nn.Conv2d(inputs, EXPANSION * outputs, 3, padding=1),
         nn.Conv2d(EXPANSION * outputs, outputs, 1),
     ]
+
+
+def merge_pointwise(weight: Tensor, bias: Tensor, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge a convolution and the 1x1 convolution after it into one.
+
+    ``W = W2 @ W1`` and ``b = W2 @ b1 + b2``, computed in float64: exact up to rounding to float32.
+
+    Args:
+        weight, bias: of the first: ``[middle, inputs, height, width]`` and ``[middle]``.
+        matrix, offset: of the second: ``[outputs, middle, 1, 1]`` and ``[outputs]``.
+
+    Returns:
+        weight ``[outputs, inputs, height, width]`` and bias ``[outputs]``, in float32.
+    """
+    product = matrix[:, :, 0, 0].double()
+    merged = torch.einsum("oc,cikl->oikl", product, weight.double())
+    return merged.float(), (product @ bias.double() + offset.double()).float()

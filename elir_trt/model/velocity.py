@@ -71,8 +71,8 @@ class ResidualBlock(nn.Module):
         self.conv2d = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, projection: Tensor) -> Tensor:
-        """Map ``[N, inputs, h, w]`` and the projected time ``[N or 1, outputs]`` to ``[N, outputs, h, w]``."""
-        h = self.block1(x) + projection[:, :, None, None]
+        """Map ``[N, inputs, h, w]`` and the projected time ``[N or 1, outputs, 1, 1]`` to ``[N, outputs, h, w]``."""
+        h = self.block1(x) + projection
         return self.block2(h) + self.conv2d(x)  # type: ignore[no-any-return]
 
 
@@ -143,7 +143,8 @@ class Velocity(nn.Module):
     def forward_conditioned(self, z: Tensor, condition: Tensor) -> Tensor:
         """The velocity of ``z``, given the conditioning row(s) ``[N or 1, condition_width]``."""
         widths = [block.outputs for block in self.residual_blocks()]
-        projections = iter(torch.split(condition, widths, dim=1))
+        # Reshaped before it is split: one kernel then slices for all blocks, where each block had its own.
+        projections = iter(torch.split(condition[:, :, None, None], widths, dim=1))
         x = self.first_proj(z)
         skips = []
         for level in self.down_blocks:
