@@ -1,7 +1,7 @@
 """Which ONNX files which TensorRT takes, as far as the parts meet it: known before a parser says it, or says nothing.
 
 TensorRT's parser runs where TensorRT is installed, and some versions parse a file and then compute something else.
-The table has what NVIDIA's lists of operators, its bug reports and its bindings say; TensorRT-RTX's row was built with.
+The table has what NVIDIA's lists of operators, bug reports and bindings say; TensorRT-RTX's row was built with.
 """
 
 from __future__ import annotations
