@@ -237,7 +237,7 @@ def ours(path: Path, backend: str, frame: np.ndarray, reference: np.ndarray, fra
             report["frame_ms"] = timed(call, frames)
             report["psnr_of_the_last"] = psnr(call(), reference)
             report["host_us"] = statistics.median(launches[-frames:])
-            report["way"] = stream.way
+            report["execution_mode"] = stream.execution_mode
             kernels = kernel_times(call, 20)
             report["kernels_us"] = kernels
             own = sum(kernels[name]["us"] for name in KERNELS if name in kernels)

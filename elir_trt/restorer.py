@@ -6,11 +6,13 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+from elir_trt import _core
 from elir_trt.backends import Backend, OnEngineError, open_backend
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError
 from elir_trt.formats import FORMATS, Frame, PixelFormat, Pixels, check_frame
 from elir_trt.geometry import Geometry, plan
+from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, Stream
 
@@ -60,6 +62,7 @@ class Restorer:
         self.order: Order = order
         self._single: Stream | None = None
         self._lock = threading.Lock()
+        self._process = Process()
 
     @property
     def recipe(self) -> Recipe:
@@ -83,6 +86,7 @@ class Restorer:
         Raises:
             FrameError: the image is not such an array, or a part failed.
         """
+        self._process.require("restorer")
         frame = check_frame(image)
         with self._lock:
             key = (frame.shape[:2], steps, seed, noise)
@@ -114,7 +118,8 @@ class Restorer:
         """Open a stream of frames.
 
         Args:
-            depth: frames in the ring: waiting, in work, or finished and not collected. At least 1.
+            depth: frames in the ring: waiting, in work, or finished and not collected. 1 to 4096, within the
+                machine's memory.
             drop: what ``submit`` does when the ring is full: "block" waits for a place, "oldest" gives up the
                 oldest frame that nobody has begun, or else the oldest uncollected result, "newest" gives up the
                 frame at hand.
@@ -135,15 +140,17 @@ class Restorer:
 
         Raises:
             ValueError: an argument is out of its range.
-            DeviceError: ``results="device"`` without a GPU.
+            DeviceError: ``results="device"`` without a GPU; or this is a process forked from the one that opened
+                the bundle.
         """
+        self._process.require("restorer")
         maximum = self.recipe.steps
         if steps is None:
             steps = self.recipe.default_steps
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; expected at least 1")
+        if not 1 <= depth <= _core.MAX_DEPTH:
+            raise ValueError(f"depth is {depth}; expected 1 to {_core.MAX_DEPTH}")
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
@@ -176,6 +183,8 @@ class Restorer:
 
     def close(self) -> None:
         """Close the stream that single images went through."""
+        if not self._process.is_current():
+            return  # A forked process has none of the threads, and the lock may be held for ever.
         with self._lock:
             self._close_single()
 

@@ -233,7 +233,7 @@ def _picture(given: Frame, restored: Frame, expected: Frame) -> Frame:
 
 def write_picture(picture: Frame, path: Path) -> None:
     """Write the picture of the worst frame as a PNG, whole or not at all."""
-    from elir_trt.io.images import write_whole
+    from elir_trt.files import write_whole
 
     done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
     if not done:  # pragma: no cover

@@ -7,8 +7,10 @@ frame on the host device, while recording on CUDA.
 
 from __future__ import annotations
 
+import importlib.metadata
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -165,3 +167,36 @@ def _open(bundle: Bundle, name: str, device: str) -> Backend:
     from elir_trt.backends.tensorrt import TensorRtBackend
 
     return TensorRtBackend(bundle, "tensorrt" if name == "tensorrt" else "tensorrt-rtx")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a backend can be used here: its version, or the reason why not."""
+
+    usable: bool
+    version: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    name: str
+    devices: tuple[str, ...]
+
+    def probe(self) -> Probe:
+        """Look whether it is installed."""
+        module = self.name.replace("-", "_")
+        try:
+            return Probe(True, version=importlib.metadata.version(module))
+        except importlib.metadata.PackageNotFoundError:
+            return Probe(False, reason=f"{module} is not installed")
+
+
+def registry() -> tuple[_Known, ...]:
+    """All backends, the fastest first."""
+    return tuple(_Known(name, devices) for name, devices in DEVICES.items())
+
+
+def names() -> tuple[str, ...]:
+    """Their names."""
+    return tuple(DEVICES)

@@ -58,7 +58,7 @@ def _core() -> Any:
     except ImportError as error:
         raise BackendError(
             f"OpenVINO, which runs the parts on the CPU, cannot be imported ({error}); "
-            "install it with: pip install openvino"
+            "install it with: pip install 'elir_trt[cpu]'"
         ) from error
     with _lock:
         if _shared_core is None:

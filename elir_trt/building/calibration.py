@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elir_trt.errors import CalibrationError
-from elir_trt.io.images import READABLE, read_image
+from elir_trt.io.images import read_image
+from elir_trt.io.paths import READABLE_IMAGES
 from elir_trt.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -124,16 +125,16 @@ def _frames(source: Source) -> Iterator[tuple[str, Image]]:
         raise CalibrationError(f"calibration: {source}: no such file or folder")
     if source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in READABLE:
+            if path.suffix.lower() in READABLE_IMAGES:
                 yield str(path), read_image(path).rgb
-    elif source.suffix.lower() in READABLE:
+    elif source.suffix.lower() in READABLE_IMAGES:
         yield str(source), read_image(source).rgb
     else:
         from elir_trt.io.reader import VideoReader
 
         with VideoReader(source) as video:
             for index, frame in enumerate(video):
-                yield f"{source}, frame {index}", frame.rgb
+                yield f"{source}, frame {index}", frame.pixels
 
 
 def _as_frame(name: str, array: npt.NDArray[Any]) -> Image:

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 
 import elir_trt  # noqa: E402
 from elir_trt.building.builder import build  # noqa: E402
-from elir_trt.cli import _progress  # noqa: E402
+from elir_trt.cli.train import progress_line  # noqa: E402
 from elir_trt.degradations import TASKS, degradation  # noqa: E402
 from elir_trt.errors import CheckpointError, RecipeError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
@@ -208,7 +208,7 @@ def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) ->
     assert [line["step"] for line in told] == [6, 2]  # the end of each phase
     held_out = json.loads((tmp_path / "1-flow" / "held_out.json").read_text())
     assert told[-1]["psnr K=2"] == held_out["K=2"]["psnr"] and 0.0 < told[-1]["ssim K=0"] < 1.0
-    progress = _progress(told[-1])
+    progress = progress_line(told[-1])
     assert progress.startswith("phase 2  step 2  0:0") and f"psnr K=2 {told[-1]['psnr K=2']:.2f}" in progress
     (tmp_path / "1-flow" / "samples.png").unlink()
     assert go() == checkpoint and len(told) == 2  # nothing left to train
