@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from elir_trt.errors import ExportError
 from elir_trt.model.autoencoder import UpsampleConv, fold_unshuffle
-from elir_trt.model.convolution import merge_pointwise
 from elir_trt.model.elir import Elir
 from elir_trt.model.velocity import Velocity
 from elir_trt.parts import PARTS, TENSORS, part_shapes
@@ -61,36 +60,12 @@ class ExportedPart:
 
 
 class _VelocityPart(nn.Module):
-    """The velocity with its last two convolutions, which have nothing between them, merged into one."""
-
     def __init__(self, velocity: Velocity) -> None:
         super().__init__()
         self.velocity = velocity
-        block = velocity.final_block.block
-        velocity.final_proj = _merged(cast(nn.Conv2d, block[-1]), velocity.final_proj)
-        block[-1] = nn.Identity()
 
     def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
         return self.velocity.forward_conditioned(latent, condition)
-
-
-def _merged(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
-    """One convolution that equals ``first`` and then ``second``, which is 1x1."""
-    assert first.bias is not None and second.bias is not None
-    weight, bias = merge_pointwise(
-        first.weight.detach(), first.bias.detach(), second.weight.detach(), second.bias.detach()
-    )
-    result = nn.Conv2d(
-        first.in_channels,
-        second.out_channels,
-        weight.shape[2:],
-        padding=cast("tuple[int, int]", first.padding),
-    )
-    with torch.no_grad():
-        result.weight.copy_(weight)
-        assert result.bias is not None
-        result.bias.copy_(bias)
-    return result
 
 
 def part_module(model: Elir, part: str) -> nn.Module:
@@ -108,7 +83,9 @@ def part_module(model: Elir, part: str) -> nn.Module:
     if part == "coarse":
         return copy.deepcopy(model.mmse)
     if part == "velocity":
-        return _VelocityPart(copy.deepcopy(model.fmir))
+        velocity = copy.deepcopy(model.fmir)
+        velocity.merge_projection()
+        return _VelocityPart(velocity)
     if part == "decoder":
         decoder = copy.deepcopy(model.dec)
         for index, layer in enumerate(decoder.layers):

@@ -38,3 +38,21 @@ def merge_pointwise(weight: Tensor, bias: Tensor, matrix: Tensor, offset: Tensor
     product = matrix[:, :, 0, 0].double()
     merged = torch.einsum("oc,cikl->oikl", product, weight.double())
     return merged.float(), (product @ bias.double() + offset.double()).float()
+
+
+def merged(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
+    """One convolution that equals ``first``, of stride 1, and then ``second``, which is 1x1."""
+    assert first.bias is not None and second.bias is not None and first.stride == (1, 1)
+    with torch.no_grad():
+        weight, bias = merge_pointwise(first.weight, first.bias, second.weight, second.bias)
+        height, width = weight.shape[2:]
+        result = nn.Conv2d(
+            first.in_channels,
+            second.out_channels,
+            (height, width),
+            padding=first.padding,  # type: ignore[arg-type]
+        )
+        result.weight.copy_(weight)
+        assert result.bias is not None
+        result.bias.copy_(bias)
+    return result

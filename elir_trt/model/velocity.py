@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elir_trt.model.convolution import conv_layers
+from elir_trt.model.convolution import conv_layers, merged
 from elir_trt.recipe import VelocitySpec
 
 #: Channel multiplier of each level; a multiplier other than 1 also halves the resolution.
@@ -158,6 +158,12 @@ class Velocity(nn.Module):
             resample, block = cast(nn.ModuleList, level)
             x = block(torch.cat([resample(x), skips.pop()], dim=1), next(projections))
         return self.final_proj(self.final_block(x))  # type: ignore[no-any-return]
+
+    def merge_projection(self) -> None:
+        """Merge the last two convolutions, which have nothing between them, into one: for running, not training."""
+        block = self.final_block.block
+        self.final_proj = merged(cast(nn.Conv2d, block[-1]), self.final_proj)
+        block[-1] = nn.Identity()
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """The velocity of ``z`` at the times ``t`` ``[N]``."""
