@@ -227,8 +227,24 @@ def _is_plain(node: NodeProto, weights: Mapping[str, TensorProto]) -> bool:
     return bool(np.all(scale == 1) and not bias.any())
 
 
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model with the types and shapes of its tensors, as ONNX infers them.
+
+    ONNX says nothing of group normalization before opset 21, and of nothing that comes after one: in the copy it is
+    an identity, which has the same types.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == "GroupNormalization":
+            node.op_type = "Identity"
+            del node.input[1:]
+            del node.attribute[:]
+    return onnx.shape_inference.infer_shapes(copy)
+
+
 def _static_shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = infer_shapes(model).graph
     found = {}
     for value in (*graph.input, *graph.output, *graph.value_info):
         dimensions = value.type.tensor_type.shape.dim

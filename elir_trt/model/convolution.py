@@ -36,8 +36,8 @@ def merge_pointwise(weight: Tensor, bias: Tensor, matrix: Tensor, offset: Tensor
         weight ``[outputs, inputs, height, width]`` and bias ``[outputs]``, in float32.
     """
     product = matrix[:, :, 0, 0].double()
-    merged = torch.einsum("oc,cikl->oikl", product, weight.double())
-    return merged.float(), (product @ bias.double() + offset.double()).float()
+    product_weight = torch.einsum("oc,cikl->oikl", product, weight.double())
+    return product_weight.float(), (product @ bias.double() + offset.double()).float()
 
 
 def merged(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
