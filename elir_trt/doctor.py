@@ -111,7 +111,8 @@ def _packages(extra: str, *modules: str) -> tuple[bool | None, str]:
 
 
 def _bundles() -> tuple[bool | None, str]:
-    from elir_trt.bundle import cache_folder, read_manifest, shipped_folder
+    from elir_trt.bundle import cache_folder, shipped_folder
+    from elir_trt.manifest import read_manifest
 
     names = []
     for folder in sorted((cache_folder() / "bundles").glob("*")) + sorted(shipped_folder().glob("*")):

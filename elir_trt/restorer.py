@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from elir_trt import _core
-from elir_trt.backends import Backend, OnEngineError, open_backend
+from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError
 from elir_trt.formats import FORMATS, Frame, PixelFormat, Pixels, check_frame
@@ -15,6 +15,7 @@ from elir_trt.geometry import Geometry, plan
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, Stream
+from elir_trt.tuning.choice import OnEngineError, open_engines
 
 Order = Literal["rgb", "bgr"]
 
@@ -33,11 +34,10 @@ def open(
         name_or_bundle: a bundle's folder, or a task: the newest bundle built for it, or the one that ships with
             the package ("camera").
         device: "auto", "cpu" or "cuda".
-        backend: "auto", "tensorrt", "tensorrt-rtx", "torch" or "openvino".
+        backend: "auto" or the name of a backend, see :func:`elir_trt.backends.names`.
         order: channel order of frames, in and out: "rgb" or "bgr" (OpenCV's).
         on_engine_error: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with
-            another
-            backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
+            another backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
             "raise" raises.
 
     Raises:
@@ -47,15 +47,22 @@ def open(
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
     bundle = Bundle(find_bundle(name_or_bundle))
-    opened = open_backend(bundle, backend, device, on_engine_error)
+    opened = open_engines(bundle, backend, device, on_engine_error)
     bundle.release()
-    return Restorer(bundle, opened, order=order)
+    opened.bundle.release()
+    return Restorer(opened.bundle, opened.engines, order=order)
 
 
 class Restorer:
-    """An opened bundle. Makes streams, and restores single images through one of its own."""
+    """An opened bundle. Makes streams, and restores single images through one of its own.
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, order: Order = "rgb") -> None:
+    Attributes:
+        bundle: what runs; another than was opened where its engines were built again.
+        backend: its engines.
+        order: channel order of frames, in and out.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Engines, *, order: Order = "rgb") -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
         self.backend = backend

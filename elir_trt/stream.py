@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from elir_trt import _core
 from elir_trt.errors import FrameError
@@ -260,6 +261,13 @@ class Stream:
             counts = dict.fromkeys(("submitted", "completed", "dropped", "failed", "pending"), 0)
             return {**counts, "latency_ms": {}, "stages": {}}
         return self._core.stats()
+
+    def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it."""
+        self._process.require("stream")
+        if self._core is None:
+            raise ValueError("the stream has no tensors before its first frame")
+        return self._core.read(name)
 
     def close(self) -> None:
         """Take no more frames. Those in the ring are finished and can still be collected."""

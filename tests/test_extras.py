@@ -55,6 +55,23 @@ def test_importing_needs_numpy_alone() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_restoring_arrays_needs_a_backend_and_nothing_else() -> None:
+    code = """
+        import elir_trt, numpy
+        from elir_trt.io import Frame, Sink, Source, pump
+        class Grey(Source):
+            def __iter__(self):
+                yield Frame(numpy.full((32, 32, 3), 128, "uint8"))
+        class Level(Sink):
+            def write(self, result, frame):
+                assert abs(float(result.frame.mean()) - 128) < 4
+        with elir_trt.open("camera") as restorer:
+            assert pump(Grey(), restorer, Level()).frames == 1
+    """
+    done = without(tuple(name for name in EXTRAS if name != "openvino"), code)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("blocked", "code", "words"),
     [

@@ -66,7 +66,7 @@ def build(
             chosen,
             weights,
             output=output,
-            backends=backend or None,  # type: ignore[arg-type]
+            backends=backend or None,
             precision=precision,
             calibrate=calibrate,
             min_psnr=min_psnr,

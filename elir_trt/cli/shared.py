@@ -13,7 +13,7 @@ from rich.table import Table
 from elir_trt.errors import ElirError
 
 if TYPE_CHECKING:
-    from elir_trt.bundle import SearchRow
+    from elir_trt.manifest import SearchRow
 
 # Typer reads these annotations at run time; Optional is what it understands on every Python.
 BundleArgument = Annotated[str, typer.Argument(help="Bundle's folder, or a task.")]

@@ -21,9 +21,10 @@ from elir_trt.backends.tensorrt_rewrite import (
     nest_concatenations,
     normalize_small_groups,
 )
-from elir_trt.building.export import export_part, part_module, relative_error
+from elir_trt.building.export import export_part, relative_error
 from elir_trt.building.typed import narrow
 from elir_trt.model import load_model
+from elir_trt.model.engine_parts import part_module
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 
 SIZE = (64, 128)

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 from bundles import small_recipe
 
-from elir_trt.backends import tensorrt, tensorrt_api
-from elir_trt.building import tensorrt_builder
-from elir_trt.building.tensorrt_builder import build_engine
+from elir_trt.backends import tensorrt, tensorrt_api, tensorrt_builder
+from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.errors import BackendError, BuildError, ElirWarning
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 
@@ -306,7 +305,7 @@ def test_timing_cache_is_kept_and_used_again(monkeypatch: pytest.MonkeyPatch, tm
     assert path.read_bytes() == b"cache gpu0 tactic"
     build_cached(path)
     assert stand_in.loaded == [b"cache gpu0", b"cache gpu0 tactic"]
-    assert sorted(file.name for file in path.parent.iterdir()) == ["timing.cache", "timing.cache.lock"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [".timing.cache.lock", "timing.cache"]
 
 
 def test_timing_cache_is_merged_with_what_others_wrote(
@@ -497,7 +496,7 @@ def test_runs_with_the_names_of_every_version(
     monkeypatch: pytest.MonkeyPatch, bundle: Any, version: str
 ) -> None:
     stand_in, flavour = engines(monkeypatch, version, bundle)
-    backend = tensorrt.TensorRtBackend(bundle, flavour)
+    backend = tensorrt.TensorRtEngines(bundle, flavour)
     assert (backend.device, backend.element, backend.sizes()) == ("cuda", "float16", ((64, 128),))
     core = Core()
     bound = backend.bind((64, 128), core)
@@ -519,7 +518,7 @@ def test_runs_with_the_names_of_every_version(
     kept = bundle.path / tensorrt.RUNTIME_CACHE
     assert kept.exists() == (flavour == "tensorrt-rtx")
     if flavour == "tensorrt-rtx":
-        tensorrt.TensorRtBackend(bundle, flavour).bind((64, 128), core)
+        tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), core)
         assert stand_in.deserialized == [b"compiled here"] == [kept.read_bytes()]
         assert [path.name for path in kept.parent.iterdir()] == ["runtime.cache"]
 
@@ -530,15 +529,15 @@ def test_engines_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, bu
     with pytest.raises(
         BackendError, match=r"tensorrt 10.3.0 does not load the velocity engine.*not compatible"
     ):
-        tensorrt.TensorRtBackend(bundle, flavour)
+        tensorrt.TensorRtEngines(bundle, flavour)
     stand_in.refused = ""
     stand_in.dtype = "DataType.FLOAT"
     with pytest.raises(
         BackendError, match="the encoder engine's image is FLOAT; a bundle of fp16 has float16"
     ):
-        tensorrt.TensorRtBackend(bundle, flavour)
+        tensorrt.TensorRtEngines(bundle, flavour)
     stand_in.dtype = "DataType.HALF"
-    backend = tensorrt.TensorRtBackend(bundle, flavour)
+    backend = tensorrt.TensorRtEngines(bundle, flavour)
     with pytest.raises(
         BackendError, match=r"the encoder engine's image is \(1, 3, 64, 128\); frames of 64x64"
     ):

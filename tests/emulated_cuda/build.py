@@ -68,16 +68,25 @@ def build(folder: Path) -> Path:
     return compile_module(folder)
 
 
-def sanitizer_environment() -> dict[str, str]:
-    """What a Python process needs in its environment to load a module that AddressSanitizer watches."""
-    library = subprocess.run(
-        [shutil.which("g++") or "c++", "-print-file-name=libasan.so"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    # Python leaks by design at its end; the range of the device is open or closed as we say.
-    return {"LD_PRELOAD": str(Path(library).resolve()), "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0"}
+def sanitizer_environment(report: Path) -> dict[str, str]:
+    """What a Python process needs in its environment to load a module that AddressSanitizer watches.
+
+    What it finds goes to files whose names begin with ``report``.
+    """
+    # Both have to be there before Python: AddressSanitizer looks for C++'s exceptions when it starts.
+    libraries = [
+        subprocess.run(
+            [shutil.which("g++") or "c++", f"-print-file-name={name}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
+    return {
+        "LD_PRELOAD": " ".join(str(Path(library).resolve()) for library in libraries),
+        "ASAN_OPTIONS": f"detect_leaks=0:log_path={report}",  # Python leaves memory behind by design
+    }
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from elir_trt.cli.train import progress_line  # noqa: E402
 from elir_trt.degradations import TASKS, degradation  # noqa: E402
 from elir_trt.errors import CheckpointError, RecipeError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
+from elir_trt.procedural import dead_leaves  # noqa: E402
 from elir_trt.recipe import Recipe, parse_recipe  # noqa: E402
 from elir_trt.training.command import schedule, train  # noqa: E402
-from elir_trt.training.data import Crops, dead_leaves, detail  # noqa: E402
+from elir_trt.training.data import Crops, detail  # noqa: E402
 from elir_trt.training.start import principal_components, start_as_identity  # noqa: E402
 from elir_trt.training.trainer import (  # noqa: E402
     Settings,

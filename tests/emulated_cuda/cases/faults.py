@@ -74,6 +74,20 @@ def test_one_failed_call_costs_one_frame(
         del core
 
 
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_a_failed_frame_is_let_go_when_nothing_reads_it(library: EmulatedLibrary, gpu: Gpu, nth: int) -> None:
+    """The memory of a frame of the GPU is free as soon as its result is collected, whatever failed when."""
+    (frame,) = frames_of(1)
+    gpu.reset("lazy")
+    core = stream_of(SIZE, recipe_of("pad"), library, depth=1, steps=1)
+    gpu.fail("cudaMemcpyAsync", nth + 1)  # after the copy that the frame is made with
+    core.submit(library.array(frame, "dlpack"))
+    failed = core.result().error is not None
+    assert failed == (not gpu.failure_is_pending)
+    gpu.reset("lazy")
+    assert len(through(core, frames_of(2))) == 2
+
+
 def test_a_failed_copy_is_not_blamed_on_the_next_frame(library: EmulatedLibrary, gpu: Gpu) -> None:
     core = stream_of(SIZE, recipe_of("pad"), library)
     gpu.fail("cudaMemcpyAsync")
