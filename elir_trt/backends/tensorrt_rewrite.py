@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -18,12 +17,6 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 OPSET = 20
 #: The most values of a group that TensorRT-RTX normalizes in one kernel, measured on its plans.
 LARGEST_SMALL_GROUP = 8192
-
-_NUMPY: Mapping[int, npt.DTypeLike] = {
-    TensorProto.FLOAT: np.float32,
-    TensorProto.FLOAT16: np.float16,
-    TensorProto.BFLOAT16: ml_dtypes.bfloat16,
-}
 
 
 def for_tensorrt(data: bytes) -> bytes:
@@ -188,7 +181,7 @@ class _Constants:
     def filled(self, value: float, count: int, kind: int) -> str:
         """The name of a vector of ``count`` numbers that are all ``value``."""
         name = f"{'ones' if value else 'zeros'}_{count}_{TensorProto.DataType.Name(kind).lower()}"
-        return self.add(name, np.full(count, value, dtype=_NUMPY[kind]))
+        return self.add(name, np.full(count, value, dtype=helper.tensor_dtype_to_np_dtype(kind)))
 
     def shape(self, shape: Iterable[int]) -> str:
         """The name of a vector that is a shape."""

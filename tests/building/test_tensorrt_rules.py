@@ -17,7 +17,7 @@ from elir_trt.backends.tensorrt_api import Flavour
 from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.backends.tensorrt_rewrite import for_tensorrt, for_tensorrt_rtx
 from elir_trt.backends.tensorrt_rules import OnnxRules, refusals, rules_for
-from elir_trt.building.calibration import load_calibration, part_inputs
+from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
 from elir_trt.building.quantize import quantize
 from elir_trt.building.typed import narrow
