@@ -19,6 +19,7 @@ from elir_trt.errors import BuildError
 from elir_trt.model import Elir
 from elir_trt.parts import PARTS
 from elir_trt.recipe import load_recipe
+from elir_trt.samples import load_samples
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -54,7 +55,7 @@ def plans(files: dict[str, bytes]) -> dict[str, Plan]:
 @pytest.fixture(scope="module")
 def quantized(model: Elir, files: dict[str, bytes]) -> bytes:
     recipe = load_recipe("bfr")
-    fed = part_inputs(model, recipe, load_calibration(recipe, SIZES["encoder"], count=2).frames)
+    fed = part_inputs(model, recipe, load_samples(recipe, SIZES["encoder"], count=4).frames)
     return quantize(files["encoder"], fed["encoder"], "int8")
 
 
@@ -108,7 +109,11 @@ def test_int8_is_refused_with_the_reason(quantized: bytes, plans: dict[str, Plan
     assert eight.quantized_convolutions == 33 == len(eight.float32_outputs())
     reason = reason_against_quantized(eight, plans["encoder"])
     assert reason is not None
-    assert reason.startswith("INT8 needs 71 kernels and 79 MB where the float needs 37 and 35")
+    assert eight.bytes > 2 * plans["encoder"].bytes
+    assert reason.startswith(
+        f"INT8 needs 71 kernels and {eight.bytes / 1e6:.0f} MB where the float needs 37 and "
+        f"{plans['encoder'].bytes / 1e6:.0f}"
+    )
     assert reason.endswith("33 of its 33 INT8 convolutions write float32")
 
 
@@ -124,7 +129,7 @@ def test_eight_bits_are_counted_in_the_plan(quantized: bytes, plans: dict[str, P
 
 def test_residuals_join_in_eight_bits(model: Elir, files: dict[str, bytes], quantized: bytes) -> None:
     recipe = load_recipe("bfr")
-    fed = part_inputs(model, recipe, load_calibration(recipe, SIZES["encoder"], count=2).frames)["encoder"]
+    fed = part_inputs(model, recipe, load_samples(recipe, SIZES["encoder"], count=4).frames)["encoder"]
     joined = quantize(files["encoder"], fed, "int8", residuals=True)
 
     def narrow_sums(data: bytes) -> int:

@@ -24,6 +24,7 @@ from elir_trt.building.typed import narrow
 from elir_trt.errors import BuildError
 from elir_trt.model import load_model
 from elir_trt.parts import PARTS
+from elir_trt.samples import load_samples
 
 VERSIONS: list[str] = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_api.json").read_text())[
     "versions"
@@ -41,7 +42,7 @@ def files(small_checkpoint: Path) -> dict[tuple[str, str], bytes]:
     """Every part in float32, INT8 and FP8, as exported."""
     model: Any = load_model(small_checkpoint).eval()
     recipe = small_recipe()
-    fed = part_inputs(model, recipe, load_calibration(recipe, SIZE, count=4).frames)
+    fed = part_inputs(model, recipe, load_samples(recipe, SIZE, count=4).frames)
     found: dict[tuple[str, str], bytes] = {}
     for part in PARTS:
         data = found[part, "fp32"] = export_part(model, part, size=SIZE).data
