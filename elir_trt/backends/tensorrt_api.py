@@ -29,6 +29,7 @@ MODULES: Mapping[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tenso
 #: Names that not every supported version has: class (or "" for the module itself) and members.
 CHOSEN: Mapping[str, frozenset[str]] = {
     "": frozenset({"ComputeCapability", "CudaGraphStrategy"}),
+    "BuilderFlag": frozenset({"REQUIRE_USER_ALLOCATION"}),
     "IBuilderConfig": frozenset({"num_compute_capabilities", "set_compute_capability"}),
     "ICudaEngine": frozenset({"create_runtime_config"}),
     "IExecutionContext": frozenset({"is_stream_capturable"}),
@@ -67,13 +68,20 @@ class NetworkDefinitionCreationFlag(Protocol):
     STRONGLY_TYPED: SupportsInt
 
 
+class BuilderFlag(Protocol):
+    REQUIRE_USER_ALLOCATION: object
+
+
 class IBuilderConfig(Protocol):
-    progress_monitor: object
+    builder_optimization_level: int
+    max_aux_streams: int
     num_compute_capabilities: int
+    progress_monitor: object
 
     def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None: ...
     def get_timing_cache(self) -> ITimingCache | None: ...
     def set_compute_capability(self, compute_capability: object, index: int) -> bool: ...
+    def set_flag(self, flag: object) -> None: ...
     def set_memory_pool_limit(self, pool: object, pool_size: int) -> None: ...
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool: ...
 
@@ -192,6 +200,7 @@ class IProgressMonitor(Protocol):
 #: The classes whose members a test looks up in the lists of what each version has.
 PROTOCOLS: tuple[type, ...] = (
     Builder,
+    BuilderFlag,
     DataType,
     ExecutionContextAllocationStrategy,
     IBuilderConfig,
@@ -215,6 +224,7 @@ PROTOCOLS: tuple[type, ...] = (
 )
 
 # Inside of Module the names of the protocols are those of its attributes.
+_BuilderFlag = BuilderFlag
 _DataType = DataType
 _ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
 _MemoryPoolType = MemoryPoolType
@@ -230,6 +240,7 @@ class Module(Protocol):
 
     __version__: str
     Builder: _MakeBuilder
+    BuilderFlag: _BuilderFlag
     ComputeCapability: Any
     CudaGraphStrategy: Any
     DataType: _DataType
@@ -300,12 +311,15 @@ class Features:
             its kernels where they run: there they are deprecated and do nothing.
         stream_capturable: a context says whether it can be recorded into a CUDA graph.
         runtime_cache: compiles its kernels on the machine that runs, and can keep them (TensorRT-RTX).
+        user_allocation: an engine can be built so that it never allocates where it runs, without which it may not be
+            recorded (TensorRT-RTX).
     """
 
     compute_capabilities: bool
     timing_cache: bool
     stream_capturable: bool
     runtime_cache: bool
+    user_allocation: bool
 
 
 @dataclass(frozen=True)
@@ -394,6 +408,7 @@ def _describe(module: Module, flavour: Flavour) -> TensorRt:
         runtime_cache=hasattr(module, "CudaGraphStrategy")
         and hasattr(module, "IRuntimeConfig")
         and all(hasattr(module.IRuntimeConfig, name) for name in CHOSEN["IRuntimeConfig"]),
+        user_allocation=hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"),
     )
     return TensorRt(module, flavour, module.__version__, features, _make_logger(module, messages), messages)
 
