@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import cv2
@@ -39,7 +39,7 @@ def jpeg(image: Image, quality: int, subsampling: Subsampling = "4:2:0") -> Imag
     ]
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     assert ok
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -69,8 +69,8 @@ def video(
     step = speed * np.array([np.cos(angle), np.sin(angle)])
     name, options = _ENCODERS[codec]
     file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream(name, rate=30, options={**options, "crf": str(crf)})
+    with av.open(file, "w", format="matroska") as output:
+        stream = cast(av.VideoStream, output.add_stream(name, rate=30, options={**options, "crf": str(crf)}))
         stream.width, stream.height, stream.pix_fmt, stream.thread_count = width, height, "yuv420p", 1
         for index in range(frames):
             left = frames - 1 - index
@@ -79,17 +79,21 @@ def video(
                 shift = np.array([[1, 0, left * step[0]], [0, 1, left * step[1]]], dtype=np.float32)
                 moved = np.asarray(
                     cv2.warpAffine(
-                        image, shift, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+                        image,
+                        shift,
+                        (width, height),
+                        flags=cv2.INTER_CUBIC,
+                        borderMode=cv2.BORDER_REFLECT_101,
                     ),
                     dtype=np.uint8,
                 )
             if sigma:
                 moved = to_uint8(gaussian_noise(moved.astype(np.float32), sigma, rng))
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
     file.seek(0)
-    with av.open(file) as container:
-        container.streams.video[0].thread_count = 1
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(file, "r") as clip:
+        clip.streams.video[0].thread_count = 1
+        decoded = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
     return np.asarray(decoded[-1], dtype=np.uint8)

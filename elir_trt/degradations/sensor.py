@@ -45,12 +45,18 @@ BAYER: tuple[Pattern, ...] = ("RGGB", "GRBG", "GBRG", "BGGR")
 _OPENCV = {"RGGB": "BayerBG", "GRBG": "BayerGB", "GBRG": "BayerGR", "BGGR": "BayerRG"}
 #: Taps of Malvar, He, Cutler, "High-Quality Linear Interpolation for Demosaicing of Bayer-Patterned Color Images",
 #: ICASSP 2004, in eighths: green at red or blue; red at green in its own row; red at blue.
-_GREEN = np.array([[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]]) / 8
+_GREEN = (
+    np.array([[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]]) / 8
+)
 _IN_ROW = (
-    np.array([[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]]) / 8
+    np.array([[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]])
+    / 8
 )
 _ACROSS = (
-    np.array([[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]]) / 8
+    np.array(
+        [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]]
+    )
+    / 8
 )
 
 
@@ -107,7 +113,9 @@ def demosaic(mosaic: Pixels, pattern: Pattern, method: Demosaicing) -> Pixels:
         ValueError: the method is for patterns of 2x2 and the pattern is none.
     """
     if method != "average" and pattern not in _OPENCV:
-        raise ValueError(f"demosaicing is {method!r}, which is for {', '.join(BAYER)}; for {pattern!r} use 'average'")
+        raise ValueError(
+            f"demosaicing is {method!r}, which is for {', '.join(BAYER)}; for {pattern!r} use 'average'"
+        )
     seen = colours(pattern, *mosaic.shape)
     if method == "average":
         return _average(mosaic, seen)
@@ -118,7 +126,7 @@ def demosaic(mosaic: Pixels, pattern: Pattern, method: Demosaicing) -> Pixels:
     if method == "vng":
         # OpenCV's takes 8 bits alone: of the square root, which has as much room for the dark as cameras' curves.
         coded = np.rint(255.0 * np.sqrt(np.clip(mosaic, 0, 1))).astype(np.uint8)
-        return np.square(np.asarray(cv2.demosaicing(coded, code), np.float32) / 255.0)
+        return np.asarray(np.square(np.asarray(cv2.demosaicing(coded, code), np.float32) / 255.0), np.float32)
     coded = np.rint(65535.0 * np.clip(mosaic, 0, 1)).astype(np.uint16)
     return np.asarray(cv2.demosaicing(coded, code), np.float32) / np.float32(65535.0)
 
@@ -150,7 +158,7 @@ def _average(mosaic: Pixels, seen: npt.NDArray[np.int64]) -> Pixels:
     masks = [(seen == colour).astype(np.float32) for colour in range(3)]
     green = spread(mosaic, masks[1])
     planes = [green + spread(mosaic - green, masks[0]), green, green + spread(mosaic - green, masks[2])]
-    return np.clip(np.stack(planes, axis=2), 0.0, 1.0)
+    return np.asarray(np.clip(np.stack(planes, axis=2), 0.0, 1.0), np.float32)
 
 
 def _curve(sensor: Sensor) -> tuple[Pixels, Pixels]:

@@ -20,9 +20,9 @@ CLEAN, WHITE, SENSOR, VIDEO = 0.28, 0.34, 0.2, 0.35
 def camera(image: Image, rng: np.random.Generator) -> Image:
     """What a camera makes of a clean crop ``[H, W, 3]`` with even sides, at unknown levels.
 
-    More than a quarter stay as they are or nearly so, that a restorer learns to leave alone what needs nothing. A third
-    get white noise up to sigma 100 of 255, a fifth are taken by a sensor with a mosaic, and the rest is compressed, as
-    JPEG or by a video encoder, with and without noise; some of the noisy ones are compressed too.
+    More than a quarter stay as they are or nearly so, that a restorer learns to leave alone what needs nothing. A
+    third get white noise up to sigma 100 of 255, a fifth are taken by a sensor with a mosaic, and the rest is
+    compressed, as JPEG or by a video encoder, with and without noise; some of the noisy ones are compressed too.
     """
     kind = rng.random()
     if kind < CLEAN:
