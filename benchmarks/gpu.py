@@ -37,7 +37,7 @@ from elir_trt.model import Elir
 from elir_trt.parts import PARTS
 from elir_trt.recipe import Recipe, load_recipe, parse_recipe
 
-KERNELS = ("load_frame", "draw_noise", "start_latent", "step_latent", "store_frame", "finish_tiles")
+KERNELS = ("load_frame", "draw_noise", "start_latent", "step_latent", "store_frame", "blend_tiles")
 
 
 def percentiles(milliseconds: list[float]) -> dict[str, float]:
@@ -237,7 +237,7 @@ def ours(path: Path, backend: str, frame: np.ndarray, reference: np.ndarray, fra
             report["frame_ms"] = timed(call, frames)
             report["psnr_of_the_last"] = psnr(call(), reference)
             report["host_us"] = statistics.median(launches[-frames:])
-            report["way"] = stream.way
+            report["execution_mode"] = stream.execution_mode
             kernels = kernel_times(call, 20)
             report["kernels_us"] = kernels
             own = sum(kernels[name]["us"] for name in KERNELS if name in kernels)

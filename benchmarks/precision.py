@@ -25,16 +25,17 @@ import torch
 from quality import ROOT, degraded, images, read, shared
 
 import elir_trt
+from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.building import build
-from elir_trt.building.calibration import load_calibration, part_inputs
+from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
 from elir_trt.building.quantize import quantize
-from elir_trt.building.tensorrt_builder import build_engine
 from elir_trt.building.typed import narrow
 from elir_trt.metrics import psnr
 from elir_trt.model import Elir
 from elir_trt.parts import PARTS
 from elir_trt.recipe import load_recipe
+from elir_trt.samples import load_samples
 
 #: Name of the row; what is asked for, and what "auto" has to keep.
 ROWS: dict[str, dict[str, Any]] = {
@@ -52,7 +53,7 @@ def engines() -> None:
     recipe = load_recipe("bfr")
     torch.manual_seed(0)
     model = Elir(recipe.architecture).eval().requires_grad_(False)
-    fed = part_inputs(model, recipe, load_calibration(recipe, recipe.size, count=4).frames)
+    fed = part_inputs(model, recipe, load_samples(recipe, recipe.size, count=4).frames)
     print("| part | convolutions | INT8: in 8 bits, MB, s | FP8: in 8 bits, MB, s |")
     print("|---|---|---|---|")
     for part in PARTS:

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "frame.hpp"
 #include "geometry.hpp"
 
 namespace elir {
@@ -25,17 +26,6 @@ inline std::size_t element_size(Element element) {
 // Buffers outlive the pipeline for as long as a backend's tensors are bound to them.
 using Memory = std::shared_ptr<void>;
 using FrameMemory = std::shared_ptr<std::uint8_t>;
-
-// A frame on its way: where it is, and where the restored one goes.
-struct Work {
-  std::uint64_t index = 0;
-  const std::uint8_t* frame = nullptr;
-  std::size_t pitch = 0;  // bytes from one row to the next
-  bool frame_on_device = false;
-  std::uint8_t* restored = nullptr;
-  bool restored_on_device = false;
-  std::shared_ptr<void> held;  // keeps a frame that is not the slot's own alive
-};
 
 class Device {
  public:
@@ -66,11 +56,14 @@ class Device {
   virtual ResultUsers result_users() { return {}; }
 
   // Stream that producers of frames on the device make wait for their work; frames begin after it.
-  virtual std::uintptr_t hand_over() const { return 0; }
-  // Let `hand_over` wait for what is queued on a producer's stream.
-  virtual void wait_for(std::uintptr_t producer) { static_cast<void>(producer); }
+  virtual std::uintptr_t input_stream() const { return 0; }
+  // Let `input_stream` wait for what is queued on a producer's stream.
+  virtual void wait_on_producer(std::uintptr_t producer) { static_cast<void>(producer); }
   // Throws std::invalid_argument if the device cannot read a frame at this address.
   virtual void check_address(const void* memory) const { static_cast<void>(memory); }
+
+  // Wait for all that is queued on the device's streams, so that memory may be given back.
+  virtual void synchronize() {}
 
   // Prepare what `load_frame` and `store_frame` need for frames of this geometry, stored as `in`, restored
   // ones as `out`.
@@ -85,41 +78,47 @@ class Device {
   // Copy inside the device.
   virtual void copy(const void* from, void* to, std::size_t bytes) = 0;
 
-  // Part of the frame that belongs to a tile, scaled, padded, planar, in [0, 1].
-  virtual void load_frame(std::size_t tile, void* image) = 0;
+  // Parts of the frame that belong to a run of tiles, scaled, padded, planar, in [0, 1], one image after the
+  // other.
+  virtual void load_frame(TileRun run, void* images) = 0;
 
   // Fill the whole frame's field with standard normal numbers; `frame` as in `normals`.
   virtual void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) = 0;
 
-  // state = coarse + sigma * noise, the noise from the tile's place in the field; `latent` is the state in
-  // the element type, and may be the same memory where that is float32. `field` null: no noise.
-  virtual void start_latent(const void* coarse, const float* field, float sigma, std::size_t tile,
-                            float* state, void* latent) = 0;
+  // latent_fp32 = coarse + sigma * noise, of a run of tiles, the noise from each tile's place in the field;
+  // `latent` is the same in the element type, and may be the same memory where that is float32. `field` null:
+  // no noise.
+  virtual void start_latent(const void* coarse, const float* field, float sigma, TileRun run,
+                            float* latent_fp32, void* latent) = 0;
 
-  // state += velocity * step, and its copy in `latent`.
-  virtual void euler_step(const void* velocity, float step, float* state, void* latent) = 0;
+  // latent_fp32 += velocity * step, of so many tiles, and its copy in `latent`.
+  virtual void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
+                          void* latent) = 0;
 
-  // Clip, round and pack a tile of the output. With several tiles the outputs are averaged where they
-  // overlap, and the frame is written with the last one.
-  virtual void store_frame(const void* decoded, std::size_t tile) = 0;
+  // Clip, round and pack a run of tiles of the output. With several tiles in the frame the outputs are
+  // blended where they overlap, and the frame is written with the last one.
+  virtual void store_frame(const void* decoded, TileRun run) = 0;
 
   // How many frames may have begun and not be finished.
-  virtual std::size_t ahead() const { return 1; }
+  virtual std::size_t max_in_flight() const { return 1; }
 
   // Begin a frame: call its stages, or replay how they were recorded before. Frames finish in the order in
   // which they began.
-  virtual void begin(const Work& work, const std::function<void()>& stages) = 0;
+  virtual void begin(const FrameJob& job, const std::function<void()>& stages) = 0;
   // Wait until the frame that began first is done. False if a value of the output is not finite.
   virtual bool finish() = 0;
 
   // Whether a stage is done when its call returns, so that the CPU's clock times it.
-  virtual bool immediate() const { return true; }
+  virtual bool is_synchronous() const { return true; }
 
-  // How frames are run: "called", "recorded", or "called: " and why they could not be recorded.
-  virtual std::string way() const { return "called"; }
+  // How frames are run: "eager", "graph", or "eager: " and why they could not be recorded.
+  virtual std::string execution_mode() const { return "eager"; }
 };
 
 std::unique_ptr<Device> make_host_device();
+
+// Whether this build has the CUDA device, usable or not.
+bool has_cuda();
 
 struct CudaOptions {
   int ordinal = 0;

@@ -156,18 +156,59 @@ Ycc make_ycc(bool bt601, bool full_range) {
           f(0.5 / (1.0 - kr) / chroma)};
 }
 
-std::vector<float> tile_shares(const Geometry& geometry) {
-  std::vector<float> share(std::size_t(geometry.scaled_height) * std::size_t(geometry.scaled_width), 0.0F);
+namespace {
+
+// One side of a tile from `start` to `end`; `others`: where tiles start along this axis, all as long as
+// `length`.
+std::vector<float> blend_ramp(int start, int end, const std::vector<int>& others, int length) {
+  int before = -1, after = -1;  // the nearest neighbours' starts
+  for (const int other : others) {
+    if (other < start && other > before) before = other;
+    if (other > start && (after < 0 || other < after)) after = other;
+  }
+  const int rising = before < 0 ? 0 : std::max(0, before + length - start);
+  const int falling = after < 0 ? 0 : std::max(0, end - after);
+  constexpr double pi = 3.14159265358979323846;
+  const auto hann = [](int place, int over) { return 0.5 - 0.5 * std::cos(pi * (place + 0.5) / over); };
+  std::vector<float> ramp(static_cast<std::size_t>(end - start));
+  for (int i = 0; i < end - start; ++i) {
+    double value = 1.0;
+    if (i < rising) value *= hann(i, rising);
+    if (end - start - 1 - i < falling) value *= hann(end - start - 1 - i, falling);
+    ramp[static_cast<std::size_t>(i)] = static_cast<float>(value);
+  }
+  return ramp;
+}
+
+}  // namespace
+
+BlendRamps blend_ramps(const Geometry& geometry, const Tile& tile) {
+  std::vector<int> rows, columns;
+  for (const Tile& other : geometry.tiles) {
+    rows.push_back(other.y);
+    columns.push_back(other.x);
+  }
+  return {blend_ramp(tile.y, std::min(tile.y + geometry.engine_height, geometry.scaled_height), rows,
+                     geometry.engine_height),
+          blend_ramp(tile.x, std::min(tile.x + geometry.engine_width, geometry.scaled_width), columns,
+                     geometry.engine_width)};
+}
+
+std::vector<float> blend_weights(const Geometry& geometry) {
+  const std::size_t width = std::size_t(geometry.scaled_width);
+  std::vector<double> sum(std::size_t(geometry.scaled_height) * width, 0.0);
   for (const Tile& tile : geometry.tiles) {
-    const int bottom = std::min(tile.y + geometry.engine_height, geometry.scaled_height);
-    const int right = std::min(tile.x + geometry.engine_width, geometry.scaled_width);
-    for (int y = tile.y; y < bottom; ++y) {
-      float* row = share.data() + std::ptrdiff_t(y) * geometry.scaled_width;
-      for (int x = tile.x; x < right; ++x) row[x] += 1.0F;
+    const BlendRamps ramps = blend_ramps(geometry, tile);
+    for (std::size_t y = 0; y < ramps.rows.size(); ++y) {
+      double* row = sum.data() + (std::size_t(tile.y) + y) * width + std::size_t(tile.x);
+      for (std::size_t x = 0; x < ramps.columns.size(); ++x) {
+        row[x] += double(ramps.rows[y] * ramps.columns[x]);
+      }
     }
   }
-  for (float& value : share) value = 1.0F / value;
-  return share;
+  std::vector<float> weights(sum.size());
+  for (std::size_t i = 0; i < sum.size(); ++i) weights[i] = static_cast<float>(1.0 / sum[i]);
+  return weights;
 }
 
 }  // namespace elir

@@ -38,6 +38,12 @@ struct Tile {
   int x;
 };
 
+// Tiles that go through the engines together: `count` of them from `first` on.
+struct TileRun {
+  std::size_t first = 0;
+  std::size_t count = 1;
+};
+
 struct Geometry {
   int frame_height, frame_width;    // of submitted frames
   int engine_height, engine_width;  // of what the encoder takes
@@ -75,7 +81,14 @@ struct Taps {
 // Taps for the tile that starts at `start`, with reflection beyond the scaled frame.
 Taps make_taps(int start, int engine, int scaled, int frame, double scale, bool nearest);
 
-// For each pixel of the scaled frame, 1 / the number of tiles over it.
-std::vector<float> tile_shares(const Geometry& geometry);
+// How a tile counts along one axis where others lie over it: it rises as a raised cosine (Hann's window) over
+// what it shares with the tile before it, and falls over what it shares with the next one; never zero.
+struct BlendRamps {
+  std::vector<float> rows, columns;  // of the part of the tile inside the scaled frame
+};
+BlendRamps blend_ramps(const Geometry& geometry, const Tile& tile);
+
+// For each pixel of the scaled frame, 1 / the sum of what the tiles over it count: with it, weights sum to 1.
+std::vector<float> blend_weights(const Geometry& geometry);
 
 }  // namespace elir

@@ -5,6 +5,10 @@
 
 namespace elir {
 
+bool has_cuda() {
+  return false;
+}
+
 std::string cuda_problem() {
   return "this build has no CUDA device: it was compiled without a CUDA toolkit";
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 
 namespace elir {
 
@@ -13,6 +14,9 @@ using Clock = std::chrono::steady_clock;
 float milliseconds(Clock::time_point from) {
   return std::chrono::duration<float, std::milli>(Clock::now() - from).count();
 }
+
+constexpr int kMaxSteps = 1024;
+constexpr std::size_t kMaxBatch = 64;
 
 constexpr const char* kStageNames[kStages] = {"load", "encoder", "coarse", "start",  "velocity",
                                               "step", "decoder", "store",  "launch", "total"};
@@ -26,9 +30,6 @@ const char* stage_name(std::size_t stage) {
 Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options)
     : device_(std::move(device)), geometry_(std::move(geometry)), options_(std::move(options)) {
   geometry_.check();
-  if (options_.steps < 0 || options_.steps > 1024) {
-    throw std::invalid_argument("steps is " + std::to_string(options_.steps) + "; expected 0 to 1024");
-  }
   if (!std::isfinite(options_.sigma) || options_.sigma < 0.0F) {
     throw std::invalid_argument("sigma is " + std::to_string(options_.sigma) + "; expected 0 or more");
   }
@@ -36,16 +37,30 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
     throw std::invalid_argument("table has rows of " + std::to_string(options_.condition_width) +
                                 " numbers; expected 1 to 1048576");
   }
-  if (options_.table.size() != std::size_t(options_.steps) * options_.condition_width) {
-    throw std::invalid_argument(
-        "table has " + std::to_string(options_.table.size() / options_.condition_width) +
-        " rows; expected one for each of the " + std::to_string(options_.steps) + " steps");
+  const std::size_t rows = options_.table.size() / options_.condition_width;
+  while (std::size_t(max_steps_ + 1) * std::size_t(max_steps_ + 2) / 2 <= rows && max_steps_ < kMaxSteps) {
+    ++max_steps_;
+  }
+  if (options_.table.size() !=
+          std::size_t(max_steps_) * std::size_t(max_steps_ + 1) / 2 * options_.condition_width ||
+      options_.steps > max_steps_) {
+    throw std::invalid_argument("table has " + std::to_string(rows) +
+                                " rows; expected K * (K + 1) / 2 with K up to " + std::to_string(kMaxSteps) +
+                                ", and at least steps, " + std::to_string(options_.steps));
+  }
+  if (options_.steps < 0) {
+    throw std::invalid_argument("steps is " + std::to_string(options_.steps) + "; expected 0 or more");
+  }
+  if (options_.batch < 1 || options_.batch > kMaxBatch) {
+    throw std::invalid_argument("batch is " + std::to_string(options_.batch) + "; expected 1 to " +
+                                std::to_string(kMaxBatch));
   }
   options_.in.check("frame", geometry_.frame_height, geometry_.frame_width);
   options_.out.check("restored frame", geometry_.scaled_height, geometry_.scaled_width);
   const auto size = [](int n) { return static_cast<std::size_t>(n); };
-  const std::vector<std::size_t> image = {1, 3, size(geometry_.engine_height), size(geometry_.engine_width)};
-  const std::vector<std::size_t> latent = {1, size(geometry_.latent_channels),
+  const std::vector<std::size_t> image = {options_.batch, 3, size(geometry_.engine_height),
+                                          size(geometry_.engine_width)};
+  const std::vector<std::size_t> latent = {options_.batch, size(geometry_.latent_channels),
                                            size(geometry_.latent_height()), size(geometry_.latent_width())};
   add_buffer("image", image);
   add_buffer("encoded", latent);
@@ -60,17 +75,25 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   condition_ = data("condition");
   velocity_ = data("velocity");
   decoded_ = data("decoded");
-  if (options_.steps == 0 || options_.sigma == 0.0F) options_.noise = Noise::off;
+  if (max_steps_ == 0 || options_.sigma == 0.0F) options_.noise = Noise::off;
   // The latent that steps add to is float32; engines of another type read a copy of it.
-  state_ = device_->element() == Element::float32
-               ? buffer("latent").memory
-               : device_->allocate(geometry_.latent_size() * sizeof(float));
+  latent_fp32_ = device_->element() == Element::float32
+                     ? buffer("latent").memory
+                     : device_->allocate(options_.batch * geometry_.latent_size() * sizeof(float));
   table_ = device_->allocate(options_.table.size() * element_size(device_->element()));
   if (!options_.table.empty()) {
     device_->write(options_.table.data(), options_.table.size(), device_->element(), table_.get());
   }
   if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
   device_->prepare(geometry_, options_.in, options_.out);
+}
+
+Pipeline::~Pipeline() {
+  try {
+    device_->synchronize();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "elir_trt: %s\n", error.what());
+  }
 }
 
 std::size_t Pipeline::field_size() const {
@@ -126,7 +149,7 @@ void Pipeline::set_noise(const float* field, std::size_t count) {
 }
 
 void Pipeline::start() {
-  if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (options_.steps > 0 && !parts_.velocity)) {
+  if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (max_steps_ > 0 && !parts_.velocity)) {
     throw std::logic_error("start: a part is missing; set encoder, coarse, velocity and decoder first");
   }
   if (options_.noise == Noise::fixed && !own_field_) {
@@ -142,14 +165,14 @@ void Pipeline::timed(Stage stage, StageTimes& times, Call&& call) {
   } catch (const std::exception& error) {
     throw StageError(stage, error.what());
   }
-  if (device_->immediate()) times[static_cast<std::size_t>(stage)] += milliseconds(began);
+  if (device_->is_synchronous()) times[static_cast<std::size_t>(stage)] += milliseconds(began);
 }
 
-void Pipeline::begin(const Work& work, StageTimes& times) {
+void Pipeline::begin(const FrameJob& job, StageTimes& times) {
   times.fill(0.0F);
   const Clock::time_point began = Clock::now();
   try {
-    device_->begin(work, [&] { stages(work.index, times); });
+    device_->begin(job, [&] { stages(job.params, times); });
   } catch (const StageError&) {
     throw;
   } catch (const std::exception& error) {
@@ -157,7 +180,7 @@ void Pipeline::begin(const Work& work, StageTimes& times) {
   }
   const float took = milliseconds(began);
   times[static_cast<std::size_t>(Stage::total)] = took;
-  if (!device_->immediate()) times[static_cast<std::size_t>(Stage::launch)] = took;
+  if (!device_->is_synchronous()) times[static_cast<std::size_t>(Stage::launch)] = took;
 }
 
 void Pipeline::finish(StageTimes& times) {
@@ -172,33 +195,52 @@ void Pipeline::finish(StageTimes& times) {
   if (!finite) throw StageError(Stage::decoder, "the output holds NaN or infinity");
 }
 
-void Pipeline::stages(std::uint64_t index, StageTimes& times) {
+FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps) const {
+  FrameParams params;
+  params.steps = steps.value_or(options_.steps);
+  if (params.steps < 0 || params.steps > max_steps_) {
+    throw std::invalid_argument("steps is " + std::to_string(params.steps) + "; this stream allows 0 to " +
+                                std::to_string(max_steps_));
+  }
+  if (options_.noise == Noise::per_frame)
+    params.noise_number = static_cast<std::uint32_t>(index % 0xFFFFFFFFU) + 1U;
+  return params;
+}
+
+void Pipeline::stages(const FrameParams& params, StageTimes& times) {
+  if (options_.noise == Noise::per_frame && params.steps > 0) {
+    timed(Stage::start, times, [&] {
+      device_->draw_noise(options_.seed, params.noise_number, static_cast<float*>(field_.get()));
+    });
+  }
+  const std::size_t tiles = geometry_.tiles.size();
+  for (std::size_t first = 0; first < tiles; first += options_.batch) {
+    run_tiles(params, {first, std::min(options_.batch, tiles - first)}, times);
+  }
+}
+
+void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& times) {
   const std::uintptr_t stream = device_->stream_handle();
   const std::size_t row = options_.condition_width * element_size(device_->element());
-  const auto* table = static_cast<const std::uint8_t*>(table_.get());
-  auto* field = static_cast<float*>(field_.get());
-  auto* state = static_cast<float*>(state_.get());
-  const float step = options_.steps > 0 ? 1.0F / static_cast<float>(options_.steps) : 0.0F;
-  if (options_.noise == Noise::per_frame) {
-    timed(Stage::start, times,
-          [&] { device_->draw_noise(options_.seed, static_cast<std::uint32_t>(index) + 1U, field); });
+  const auto first_row = static_cast<std::size_t>(params.steps * (params.steps - 1) / 2);
+  const auto* table = static_cast<const std::uint8_t*>(table_.get()) + first_row * row;
+  const auto* field = params.steps > 0 ? static_cast<const float*>(field_.get()) : nullptr;
+  auto* latent_fp32 = static_cast<float*>(latent_fp32_.get());
+  timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
+  timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
+  timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
+  timed(Stage::start, times,
+        [&] { device_->start_latent(coarse_, field, options_.sigma, run, latent_fp32, latent_); });
+  for (int k = 0; k < params.steps; ++k) {
+    timed(Stage::velocity, times, [&] {
+      device_->copy(table + std::size_t(k) * row, condition_, row);
+      parts_.velocity(stream);
+    });
+    const float step = 1.0F / static_cast<float>(params.steps);
+    timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_); });
   }
-  for (std::size_t tile = 0; tile < geometry_.tiles.size(); ++tile) {
-    timed(Stage::load, times, [&] { device_->load_frame(tile, image_); });
-    timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
-    timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
-    timed(Stage::start, times,
-          [&] { device_->start_latent(coarse_, field, options_.sigma, tile, state, latent_); });
-    for (int k = 0; k < options_.steps; ++k) {
-      timed(Stage::velocity, times, [&] {
-        device_->copy(table + std::size_t(k) * row, condition_, row);
-        parts_.velocity(stream);
-      });
-      timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, state, latent_); });
-    }
-    timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
-    timed(Stage::store, times, [&] { device_->store_frame(decoded_, tile); });
-  }
+  timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
+  timed(Stage::store, times, [&] { device_->store_frame(decoded_, run); });
 }
 
 }  // namespace elir

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -47,9 +48,11 @@ enum class Noise { fixed, per_frame, off };
 
 struct PipelineOptions {
   float sigma = 0.0F;
-  int steps = 0;
-  std::vector<float> table;  // steps rows of condition_width numbers
+  int steps = 0;  // of frames that do not say otherwise
+  // Rows of condition_width numbers for each number of steps K from 1 on, those of K at K * (K - 1) / 2.
+  std::vector<float> table;
   std::size_t condition_width = 0;
+  std::size_t batch = 1;  // tiles that the engines take together
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
   Pixels in, out;
@@ -62,9 +65,15 @@ class Pipeline {
  public:
   // Checks the geometry and the options; allocates all buffers.
   Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options);
+  // Waits for the device: it may still be drawing noise, or computing a frame.
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
 
   const Geometry& geometry() const { return geometry_; }
-  int steps() const { return options_.steps; }
+  // The parameters of a frame that nothing else was decided for. Throws std::invalid_argument if there are
+  // not so many steps.
+  FrameParams params(std::uint64_t index, std::optional<int> steps) const;
 
   // Names, shapes and memory of the tensors that the parts are bound to.
   struct Buffer {
@@ -94,11 +103,11 @@ class Pipeline {
   std::size_t restored_bytes() const {
     return options_.out.bytes(geometry_.scaled_height, geometry_.scaled_width);
   }
-  std::string way() const { return device_->way(); }
+  std::string execution_mode() const { return device_->execution_mode(); }
 
   // Restore a frame: begin as many as the device takes ahead, finish them in the same order. `times` are
   // those of the frame for both. Throw StageError; a frame that did not begin is not to be finished.
-  void begin(const Work& work, StageTimes& times);
+  void begin(const FrameJob& job, StageTimes& times);
   void finish(StageTimes& times);
 
  private:
@@ -108,7 +117,8 @@ class Pipeline {
 
   void add_buffer(const char* name, std::vector<std::size_t> shape);
   void* data(const char* name) { return buffer(name).memory.get(); }
-  void stages(std::uint64_t index, StageTimes& times);
+  void stages(const FrameParams& params, StageTimes& times);
+  void run_tiles(const FrameParams& params, TileRun run, StageTimes& times);
   std::size_t field_size() const;
 
   template <typename Call>
@@ -117,10 +127,11 @@ class Pipeline {
   std::unique_ptr<Device> device_;
   Geometry geometry_;
   PipelineOptions options_;
+  int max_steps_ = 0;  // that a frame may be given
   std::vector<Buffer> buffers_;
   Parts parts_;
   std::vector<Memory> reserved_;
-  Memory field_, table_, state_;
+  Memory field_, table_, latent_fp32_;
   bool own_field_ = false;
   void *image_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;
 };

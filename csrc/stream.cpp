@@ -1,5 +1,7 @@
 #include "stream.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 namespace elir {
@@ -8,30 +10,43 @@ namespace {
 
 constexpr std::chrono::milliseconds kInterruptEvery{50};
 constexpr std::size_t kHistory = 1024;
-constexpr std::size_t kDeepest = 4096;
+
+// The depth, before anything is allocated for it.
+std::size_t checked_depth(std::size_t depth, const Pipeline& pipeline) {
+  if (depth < 1 || depth > kMaxDepth) {
+    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
+                                std::to_string(kMaxDepth));
+  }
+  const std::size_t slot = pipeline.frame_bytes() + pipeline.restored_bytes();
+  const std::size_t memory =
+      static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  if (slot > memory / depth) {
+    constexpr std::size_t mebibyte = 1U << 20;
+    throw std::invalid_argument("depth is " + std::to_string(depth) + ", of " +
+                                std::to_string(slot / mebibyte) + " MiB a frame; this machine has " +
+                                std::to_string(memory / mebibyte) + " MiB");
+  }
+  return depth;
+}
 
 }  // namespace
 
 Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device)
     : pipeline_(std::move(pipeline)),
       drop_(drop),
-      free_(std::max<std::size_t>(depth, 1)),
-      waiting_(std::max<std::size_t>(depth, 1)),
-      begun_(std::max<std::size_t>(depth, 1)),
-      finished_(std::max<std::size_t>(depth, 1)),
+      slots_(checked_depth(depth, *pipeline_)),
+      free_(depth),
+      waiting_(depth),
+      begun_(depth),
+      finished_(depth),
       on_device_(on_device) {
-  if (depth < 1 || depth > kDeepest) {
-    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
-                                std::to_string(kDeepest));
-  }
-  slots_.resize(depth);
   for (std::size_t i = 0; i < depth; ++i) {
     Device& device = pipeline_->device();
     slots_[i].frame = device.allocate_frame(pipeline_->frame_bytes());
     slots_[i].restored = on_device ? device.allocate_result(pipeline_->restored_bytes())
                                    : device.allocate_frame(pipeline_->restored_bytes());
     // Room for an error's text, so that a failing frame does not allocate either in most cases.
-    slots_[i].outcome.message.reserve(256);
+    slots_[i].result.message.reserve(256);
     free_.push(i);
   }
   history_.latency.resize(kHistory);
@@ -64,9 +79,10 @@ void Stream::wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadlin
   }
 }
 
-std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_t*, Work&)>& write,
-                                            std::optional<double> timestamp, Deadline deadline,
-                                            const Interrupt& interrupt) {
+std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_t*, FrameJob&)>& write,
+                                            std::optional<double> timestamp, std::optional<int> steps,
+                                            Deadline deadline, const Interrupt& interrupt) {
+  static_cast<void>(pipeline_->params(0, steps));  // checked before anything is taken
   const std::lock_guard<std::mutex> one_at_a_time(submitting_);
   std::unique_lock<std::mutex> lock(mutex_);
   if (closed_) throw Closed();
@@ -98,17 +114,19 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   lock.unlock();
   Slot& slot = slots_[at];
   slot.submitted = Clock::now();
-  slot.work = {};
-  slot.work.index = index;
-  slot.work.frame = slot.frame.get();
-  slot.work.pitch = pipeline_->in().row_bytes(pipeline_->geometry().frame_width);
-  write(slot.frame.get(), slot.work);
-  slot.work.restored = slot.restored.get();
-  slot.work.restored_on_device = on_device_;
-  slot.outcome.index = index;
-  slot.outcome.timestamp = timestamp;
-  slot.outcome.failed = false;
-  slot.outcome.message.clear();
+  slot.job = {};
+  slot.job.index = index;
+  slot.job.params = pipeline_->params(index, steps);
+  slot.job.frame = slot.frame.get();
+  slot.job.pitch = pipeline_->in().row_bytes(pipeline_->geometry().frame_width);
+  write(slot.frame.get(), slot.job);
+  slot.job.restored = slot.restored.get();
+  slot.job.restored_on_device = on_device_;
+  slot.result.index = index;
+  slot.result.timestamp = timestamp;
+  slot.result.steps = slot.job.params.steps;
+  slot.result.failed = false;
+  slot.result.message.clear();
   lock.lock();
   --filling_;
   waiting_.push(at);
@@ -116,8 +134,8 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   return index;
 }
 
-Outcome Stream::result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
-                       const Interrupt& interrupt) {
+FrameResult Stream::result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
+                           const Interrupt& interrupt) {
   std::unique_lock<std::mutex> lock(mutex_);
   wait(
       lock,
@@ -127,20 +145,20 @@ Outcome Stream::result(const std::function<void(FrameMemory*)>& read, Deadline d
   const std::size_t at = finished_.pop();
   lock.unlock();
   Slot& slot = slots_[at];
-  Outcome outcome = slot.outcome;
+  FrameResult result = slot.result;
   std::exception_ptr error;
   try {
-    read(outcome.failed ? nullptr : &slot.restored);
+    read(result.failed ? nullptr : &slot.restored);
   } catch (...) {
     error = std::current_exception();
   }
-  slot.work.held.reset();
+  slot.job.owner.reset();
   lock.lock();
   free_.push(at);
   changed_.notify_all();
   lock.unlock();
   if (error) std::rethrow_exception(error);
-  return outcome;
+  return result;
 }
 
 void Stream::close() {
@@ -156,49 +174,54 @@ void Stream::abort() {
     aborted_ = true;
     changed_.notify_all();
   }
-  if (worker_.joinable()) worker_.join();
+  // A part may end its own stream: the worker stops by itself then, and is joined by whoever owns the stream.
+  if (worker_.joinable() && !is_worker()) worker_.join();
+}
+
+bool Stream::is_worker() const {
+  return worker_.get_id() == std::this_thread::get_id();
 }
 
 void Stream::begin(std::size_t at) {
-  Outcome& outcome = slots_[at].outcome;
+  FrameResult& result = slots_[at].result;
   try {
-    pipeline_->begin(slots_[at].work, outcome.stages);
+    pipeline_->begin(slots_[at].job, result.stages);
   } catch (const StageError& error) {
-    outcome.failed = true;
-    outcome.stage = error.stage();
-    outcome.message = error.what();
+    result.failed = true;
+    result.stage = error.stage();
+    result.message = error.what();
   }
 }
 
 void Stream::finish(std::size_t at) {
   Slot& slot = slots_[at];
-  Outcome& outcome = slot.outcome;
-  if (!outcome.failed) {
+  FrameResult& result = slot.result;
+  if (!result.failed) {
     try {
-      pipeline_->finish(outcome.stages);
+      pipeline_->finish(result.stages);
     } catch (const StageError& error) {
-      outcome.failed = true;
-      outcome.stage = error.stage();
-      outcome.message = error.what();
+      result.failed = true;
+      result.stage = error.stage();
+      result.message = error.what();
     }
   }
-  outcome.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+  result.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
 }
 
-void Stream::count(const Outcome& outcome) {
-  if (outcome.failed) {
+void Stream::count(const FrameResult& result) {
+  if (result.failed) {
     ++counts_.failed;
     return;
   }
   ++counts_.completed;
-  history_.latency[history_next_] = outcome.latency_ms;
-  for (std::size_t i = 0; i < kStages; ++i) history_.stages[i][history_next_] = outcome.stages[i];
+  history_.latency[history_next_] = result.latency_ms;
+  for (std::size_t i = 0; i < kStages; ++i) history_.stages[i][history_next_] = result.stages[i];
   history_next_ = (history_next_ + 1) % kHistory;
   history_size_ = std::min(history_size_ + 1, kHistory);
 }
 
 void Stream::work() {
-  const std::size_t ahead = pipeline_->device().ahead();
+  const std::size_t ahead = pipeline_->device().max_in_flight();
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     changed_.wait(
@@ -216,7 +239,7 @@ void Stream::work() {
     lock.unlock();
     finish(at);
     lock.lock();
-    count(slots_[at].outcome);
+    count(slots_[at].result);
     finished_.push(begun_.pop());
     changed_.notify_all();
   }

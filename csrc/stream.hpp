@@ -18,6 +18,9 @@ namespace elir {
 
 enum class Drop { block, oldest, newest };
 
+// Most slots of a ring.
+constexpr std::size_t kMaxDepth = 4096;
+
 // The stream takes no more frames, or has no more results.
 class Closed : public std::runtime_error {
  public:
@@ -30,9 +33,10 @@ class TimedOut : public std::runtime_error {
 };
 
 // What comes back for a frame; the pixels are copied out apart.
-struct Outcome {
+struct FrameResult {
   std::uint64_t index = 0;
   std::optional<double> timestamp;
+  int steps = 0;
   StageTimes stages{};
   float latency_ms = 0.0F;
   bool failed = false;
@@ -63,21 +67,23 @@ class Stream {
   void start();
   bool started() const { return worker_.joinable(); }
 
-  // Take a frame: `write` fills the slot's memory, or makes the work's frame point at memory that it holds.
-  // Returns its index, or nothing if it was dropped.
-  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*, Work&)>& write,
-                                      std::optional<double> timestamp, Deadline deadline,
-                                      const Interrupt& interrupt);
+  // Take a frame: `write` fills the slot's memory, or makes the job's frame point at memory that it holds.
+  // `steps`: for this frame; none: the pipeline's. Returns its index, or nothing if it was dropped.
+  std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*, FrameJob&)>& write,
+                                      std::optional<double> timestamp, std::optional<int> steps,
+                                      Deadline deadline, const Interrupt& interrupt);
 
   // Wait for the next result, hand its pixels to `read` (null for a frame that failed), free its slot. A
   // reader that takes memory of the device leaves other memory in its place.
-  Outcome result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
-                 const Interrupt& interrupt);
+  FrameResult result(const std::function<void(FrameMemory*)>& read, Deadline deadline,
+                     const Interrupt& interrupt);
 
   // No more frames; those in the ring are finished.
   void close();
-  // Close, forget what has not begun, and wait for the worker.
+  // Close, forget what has not begun, and wait for the worker, unless this is the worker.
   void abort();
+  // Whether this thread is the stream's own: it must not destroy the stream.
+  bool is_worker() const;
 
   Counts counts() const;
   // Latencies, and times of each stage, of the last frames; unsorted.
@@ -90,8 +96,8 @@ class Stream {
  private:
   struct Slot {
     FrameMemory frame, restored;
-    Work work;
-    Outcome outcome;
+    FrameJob job;
+    FrameResult result;
     Clock::time_point submitted;
   };
 
@@ -118,7 +124,7 @@ class Stream {
   void work();
   void begin(std::size_t at);
   void finish(std::size_t at);
-  void count(const Outcome& outcome);
+  void count(const FrameResult& result);
   // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.
   template <typename Ready>
   void wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,

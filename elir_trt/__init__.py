@@ -12,12 +12,13 @@ Open a bundle, or a restorer that ships with the package, and restore images or 
             show(result.frame)
 
 Bundles are built once, on the machine that runs them, by ``elir-trt build`` or :func:`elir_trt.building.build`.
-Importing the package imports none of torch, onnx, tensorrt and openvino.
+Importing the package imports none of torch, onnx, tensorrt, openvino, OpenCV and PyAV.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib.util
+from typing import TYPE_CHECKING
 
 from elir_trt.errors import (
     BackendError,
@@ -31,8 +32,10 @@ from elir_trt.errors import (
     ExportError,
     FrameError,
     MediaError,
+    MissingPackageError,
     RecipeError,
 )
+from elir_trt.lazy import lazily
 
 if TYPE_CHECKING:
     from elir_trt.bundle import Bundle
@@ -41,13 +44,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "Bundle": "elir_trt.bundle",
-    "Restorer": "elir_trt.restorer",
-    "Result": "elir_trt.stream",
-    "Stream": "elir_trt.stream",
-    "open": "elir_trt.restorer",
-}
+if importlib.util.find_spec("elir_trt._core") is None:
+    raise ImportError(
+        f"{__path__[0]} holds the sources of elir_trt, without the compiled core. Install them, from their folder, "
+        "with: pip install '.[all]'. Then run from another folder, or with python -P, because Python looks for "
+        "modules in the folder that it runs in first.",
+        name="elir_trt._core",
+        path=__path__[0],
+    )
 
 __all__ = [
     "BackendError",
@@ -62,6 +66,7 @@ __all__ = [
     "ExportError",
     "FrameError",
     "MediaError",
+    "MissingPackageError",
     "RecipeError",
     "Restorer",
     "Result",
@@ -70,15 +75,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
-
-        value = getattr(importlib.import_module(_LAZY[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_LAZY))
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Bundle": "elir_trt.bundle",
+        "Restorer": "elir_trt.restorer",
+        "Result": "elir_trt.stream",
+        "Stream": "elir_trt.stream",
+        "open": "elir_trt.restorer",
+    },
+)

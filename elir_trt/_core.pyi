@@ -78,10 +78,14 @@ class Stream:
         ordinal: int = 0,
         record: bool = True,
         frames: str = "auto",
+        batch: int = 1,
     ) -> None:
         """Allocate everything. ValueError names an argument that is wrong, what was found and what is allowed.
 
         Args:
+            steps: of frames that are submitted without a number of their own.
+            table: ``[max_steps * (max_steps + 1) / 2, condition_width]``: rows for each number of steps K from 1
+                on, those of K from row K * (K - 1) / 2 on.
             format, output_format: of frames and results: "rgb24", "bgr24", "rgba", "bgra", "gray" or "nv12".
             matrix: of luma and chroma: "bt601" or "bt709".
             full_range: of nv12's luma and chroma.
@@ -92,6 +96,7 @@ class Stream:
             record: record a frame as a CUDA graph and replay it.
             frames: of the CUDA device: "copied" to and from the GPU, "mapped" to be read and written in place, or
                 "auto": mapped where the GPU shares the CPU's memory.
+            batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
         """
     def view(self, name: str) -> DeviceArray:
         """A part's tensor, without a copy, on any device; it stays valid when the stream is gone."""
@@ -108,22 +113,33 @@ class Stream:
     def reserve(self, bytes: int) -> int:
         """Address of memory of the device that lives as long as the stream."""
     @property
-    def way(self) -> str:
-        """How frames are run: "called", "recorded", or "called: " and why they could not be recorded."""
+    def execution_mode(self) -> str:
+        """How frames are run: "eager", "graph" (recorded once, replayed), or "eager: " and why not recorded."""
     def set_part(self, part: str, callable: Callable[[int], None]) -> None:
         """Set what runs a part; it is called with the device's stream handle."""
     def set_noise(self, field: npt.NDArray[np.float32]) -> None:
         """Replace the fixed noise: ``[latent_channels, h, w]`` of the whole frame, standard normal."""
     def start(self) -> None: ...
     def submit(
-        self, frame: Any, timestamp: float | None = None, timeout: float | None = None
-    ) -> int | None: ...
+        self,
+        frame: Any,
+        timestamp: float | None = None,
+        steps: int | None = None,
+        timeout: float | None = None,
+    ) -> int | None:
+        """Hand in a frame; ``steps``: for this one, None: the stream's."""
     def result(self, timeout: float | None = None, out: npt.NDArray[np.uint8] | None = None) -> Result: ...
     def close(self) -> None:
         """Take no more frames; those in the ring are finished."""
     def abort(self) -> None:
         """Close, forget what has not begun, and wait for the worker."""
     def stats(self) -> dict[str, Any]: ...
+
+MAX_DEPTH: int
+"""Most slots of a stream's ring."""
+
+def compiled_devices() -> list[str]:
+    """Devices that this build has, usable here or not."""
 
 def devices() -> list[str]:
     """Devices that are usable here."""

@@ -9,20 +9,26 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from elir_trt.errors import ElirError, MediaError
+from elir_trt.errors import ElirError, MediaError, MissingPackageError
+from elir_trt.io.compare import side_by_side
 from elir_trt.io.images import read_image, write_image
-from elir_trt.io.progress import ProgressCallback, Rate
-from elir_trt.io.restore import DEPTH, SupportsStream, wait_for_result
-from elir_trt.io.writer import VideoWriter
+from elir_trt.io.progress import ProgressCallback
+from elir_trt.io.pumping import SupportsStream, pump
+from elir_trt.io.sink import Sink
+from elir_trt.io.source import Frame, Source
+from elir_trt.io.video import VideoSink
+
+if TYPE_CHECKING:
+    from elir_trt.stream import Result
 
 PHOTOS = ("astronaut.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
 RATE = 24
@@ -78,7 +84,7 @@ def run_demo(
         progress: called after each frame.
 
     Raises:
-        ElirError: scikit-image is not installed; the message says how to install it.
+        MissingPackageError: scikit-image is not installed; the message says how to install it.
         MediaError: the folder cannot be written.
     """
     if not seconds > 0 or not math.isfinite(seconds):
@@ -91,60 +97,103 @@ def run_demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"{folder}: cannot be made: {error.strerror or error}") from None
-    frames = max(1, round(seconds * RATE))
-    rng = np.random.default_rng(seed)
-    flip = slice(None, None, -1 if restorer.order == "bgr" else 1)
-    pending: deque[tuple[Pixels, Pixels]] = deque()
-    error_before = error_after = 0.0
-    pairs: list[Pixels] = []
-    # The middle of each photo's part of the clip.
-    shown = {(2 * n + 1) * frames // (2 * len(photos)) for n in range(len(photos))}
-    rate, fps = Rate(), 0.0
-    clip = pan(photos, frames)
-    video = VideoWriter(folder / "demo.mp4", size=(SIDE, 2 * SIDE), rate=Fraction(RATE), overwrite=True)
-    with video, restorer.stream(depth=DEPTH, seed=seed, size=(SIDE, SIDE)) as stream:
-        for n in range(frames + DEPTH):
-            if n < frames:
-                clean = next(clip)
-                noisy = add_camera_noise(clean, sigma, rng)
-                pending.append((clean, noisy))
-                stream.submit(noisy[:, :, flip])
-            if not pending or (n < frames and len(pending) < DEPTH):
-                continue
-            clean, noisy = pending.popleft()
-            restored = wait_for_result(stream).frame[:, :, flip]
-            if restored.shape != noisy.shape:
-                raise ElirError(
-                    f"the demonstration needs a restorer that keeps the size of its frames; this one makes "
-                    f"{restored.shape[1]}x{restored.shape[0]} of {SIDE}x{SIDE}"
-                )
-            error_before += _squared_error(noisy, clean)
-            error_after += _squared_error(restored, clean)
-            pair = np.hstack([noisy, restored])
-            if rate.done in shown:
-                pairs.append(pair)
-            video.write(pair)
-            fps = rate.step()
-            if progress is not None:
-                progress(rate.done, frames, fps)
-    image = folder / "before_after.png"
-    write_image(image, np.vstack(pairs))
-    return DemoReport(
-        video.path, image, frames, _psnr(error_before / frames), _psnr(error_after / frames), fps
-    )
+    source = DemoSource(photos, max(1, round(seconds * RATE)), sigma, np.random.default_rng(seed))
+    sink = DemoSink(folder, source.frames, len(photos))
+    done = pump(source, restorer, sink, seed=seed, progress=progress)
+    before, after = (_psnr(error / done.frames) for error in sink.squared_errors)
+    return DemoReport(sink.video.path, sink.image, done.frames, before, after, done.fps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoFrame(Frame):
+    """A noisy frame, and what it was made of: ``[H, W, 3]`` uint8 both."""
+
+    clean: Pixels
+
+
+class DemoSource(Source):
+    """The clip: views of photos with the noise of a camera."""
+
+    size = (SIDE, SIDE)
+
+    def __init__(self, photos: list[Pixels], frames: int, sigma: float, rng: np.random.Generator) -> None:
+        """Args: see :func:`pan` and :func:`add_camera_noise`."""
+        self.frames: int = frames
+        self._photos = photos
+        self._sigma = sigma
+        self._rng = rng
+
+    def __iter__(self) -> Iterator[DemoFrame]:
+        for clean in pan(self._photos, self.frames):
+            yield DemoFrame(add_camera_noise(clean, self._sigma, self._rng), clean=clean)
+
+
+class DemoSink(Sink):
+    """Writes the clip and a picture of it, and measures.
+
+    Attributes:
+        video: the sink for the clip, before and after side by side.
+        image: one frame of each photo, the same way; written at the end.
+        squared_errors: against the clean frames, noisy and restored, summed over frames.
+    """
+
+    finish_on_interrupt = True
+
+    def __init__(self, folder: Path, frames: int, photos: int) -> None:
+        """Args: folder: to write to; frames, photos: how many there are."""
+        self.video = VideoSink(folder / "demo.mp4", rate=Fraction(RATE), compare=True, overwrite=True)
+        self.image = folder / "before_after.png"
+        self.squared_errors = (0.0, 0.0)
+        self._pairs: list[Pixels] = []
+        # The middle of each photo's part of the clip.
+        self._shown = {(2 * n + 1) * frames // (2 * photos) for n in range(photos)}
+
+    def write(self, result: Result, frame: Frame) -> None:
+        """Take a restored :class:`DemoFrame`.
+
+        Raises:
+            ElirError: it has another size.
+        """
+        assert isinstance(frame, DemoFrame)
+        noisy, restored = frame.pixels, result.frame
+        if restored.shape != noisy.shape:
+            raise ElirError(
+                f"the demonstration needs a restorer that keeps the size of its frames; this one makes "
+                f"{restored.shape[1]}x{restored.shape[0]} of {SIDE}x{SIDE}"
+            )
+        before, after = self.squared_errors
+        self.squared_errors = (
+            before + _squared_error(noisy, frame.clean),
+            after + _squared_error(restored, frame.clean),
+        )
+        if result.index in self._shown:
+            self._pairs.append(side_by_side(noisy, restored))
+        self.video.write(result, frame)
+
+    def close(self, *, complete: bool = True) -> None:
+        """Finish the clip; the picture is only of a whole one."""
+        self.video.close(complete=complete)
+        if complete:
+            write_image(self.image, np.vstack(self._pairs))
+
+    def abort(self) -> None:
+        """Leave neither."""
+        self.video.abort()
 
 
 def load_photos() -> list[Pixels]:
     """The photos, ``[H, W, 3]`` uint8, from the installed scikit-image; it is not imported.
 
     Raises:
-        ElirError: it is not installed, or its photos are not in it.
+        MissingPackageError: it is not installed.
+        ElirError: its photos are not in it.
     """
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise ElirError(
+        raise MissingPackageError(
             "the demonstration uses photos that ship with scikit-image, which is not installed: "
-            "pip install scikit-image"
+            "pip install 'elir_trt[demo]'",
+            name="skimage",
         )
     folder = Path(next(iter(found.submodule_search_locations))) / "data"
     missing = [name for name in PHOTOS if not (folder / name).is_file()]

@@ -8,6 +8,8 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from elir_trt.errors import ElirError
 
@@ -35,13 +37,12 @@ def examine() -> list[Finding]:
         Finding("elir_trt", None, __version__),
         Finding("python", None, f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
     ]
+    findings += [_guarded("core", _core), *_backends()]
     for subject, check in (
-        ("core", _core),
-        ("backend openvino", _openvino),
-        ("backend tensorrt", lambda: _tensorrt("tensorrt", "tensorrt")),
-        ("backend tensorrt-rtx", lambda: _tensorrt("tensorrt-rtx", "rtx")),
         ("GPU", _gpu),
-        ("building (torch, onnx)", _export),
+        ("images", lambda: _packages("image", "cv2", "av")),
+        ("videos", lambda: _packages("video", "av")),
+        ("building (torch, onnx)", lambda: _packages("export", "torch", "onnx", "onnxscript")),
         ("bundles", _bundles),
         ("cache", _cache),
     ):
@@ -59,21 +60,32 @@ def _guarded(subject: str, check: Callable[[], tuple[bool | None, str]]) -> Find
 def _core() -> tuple[bool | None, str]:
     from elir_trt import _core as core
 
-    return True, f"devices compiled in: {', '.join(core.devices())}"
+    usable = core.devices()
+    reasons = [
+        f"{device} is not usable: {core.cuda_problem()}"
+        for device in core.compiled_devices()
+        if device not in usable
+    ]
+    compiled = f"devices compiled in: {', '.join(core.compiled_devices())}"
+    return True, "; ".join([compiled, f"usable here: {', '.join(usable)}", *reasons])
 
 
-def _openvino() -> tuple[bool | None, str]:
-    from elir_trt.backends.openvino import cpu_name, cpu_precisions
+def _backends() -> list[Finding]:
+    """One line for each backend, or the one that says why there are none."""
+    try:
+        from elir_trt.backends import registry
 
-    version = importlib.metadata.version("openvino")
-    return True, f"{version} on {cpu_name()}, precisions {', '.join(cpu_precisions())}"
+        known = list(registry())
+    except Exception as error:  # a broken installation is what this is for
+        return [Finding("backends", False, f"{type(error).__name__}: {error}")]
+    return [_guarded(f"backend {backend.name}", partial(_probe, backend)) for backend in known]
 
 
-def _tensorrt(distribution: str, extra: str) -> tuple[bool | None, str]:
-    if importlib.util.find_spec(distribution.replace("-", "_")) is None:
-        return False, f"not installed: pip install 'elir_trt[{extra}]'"
-    module = importlib.import_module(distribution.replace("-", "_"))
-    return True, f"{module.__version__}: builds engines, and runs them where there is a GPU"
+def _probe(backend: Any) -> tuple[bool | None, str]:
+    probe = backend.probe()
+    if not probe.usable:
+        return False, probe.reason
+    return True, f"{probe.version} on {', '.join(backend.devices)}"
 
 
 def _gpu() -> tuple[bool | None, str]:
@@ -85,17 +97,22 @@ def _gpu() -> tuple[bool | None, str]:
     return True, f"{gpu.name}, compute capability {gpu.compute_capability}, driver for CUDA {gpu.driver}"
 
 
-def _export() -> tuple[bool | None, str]:
+def _packages(extra: str, *modules: str) -> tuple[bool | None, str]:
+    """Whether all modules of an extra are installed; they are not imported."""
+    distributions = importlib.metadata.packages_distributions()
     found = []
-    for name in ("torch", "onnx", "onnxscript"):
-        if importlib.util.find_spec(name) is None:
-            return False, f"{name} is not installed: pip install 'elir_trt[export]'"
-        found.append(f"{name} {importlib.metadata.version(name)}")
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            return False, f"{module} is not installed: pip install 'elir_trt[{extra}]'"
+        # JetPack's OpenCV, for one, is not of a distribution.
+        names = distributions.get(module)
+        found.append(f"{names[0]} {importlib.metadata.version(names[0])}" if names else module)
     return True, ", ".join(found)
 
 
 def _bundles() -> tuple[bool | None, str]:
-    from elir_trt.bundle import cache_folder, read_manifest, shipped_folder
+    from elir_trt.bundle import cache_folder, shipped_folder
+    from elir_trt.manifest import read_manifest
 
     names = []
     for folder in sorted((cache_folder() / "bundles").glob("*")) + sorted(shipped_folder().glob("*")):

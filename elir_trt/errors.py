@@ -47,6 +47,10 @@ class MediaError(ElirError):
     """An image, video or camera cannot be read or written."""
 
 
+class MissingPackageError(ElirError, ImportError):
+    """A package that this use needs is not installed; the message says which extra brings it."""
+
+
 class FrameError(ElirError):
     """One frame failed; the stream goes on.
 

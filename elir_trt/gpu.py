@@ -46,3 +46,9 @@ def find_gpu() -> Gpu:
     cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
     cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
     return Gpu(name.value.decode(), f"{major.value}{minor.value}", driver)
+
+
+def gpu_tag() -> str | None:
+    """Name and compute capability of the first device, as engines that are built for it are marked; None: none."""
+    gpu = find_gpu()
+    return None if gpu.name is None else f"{gpu.name} sm_{gpu.compute_capability}"

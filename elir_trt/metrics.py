@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from elir_trt.extras import needs
 
 Image = npt.NDArray[np.uint8]
 
@@ -16,7 +17,13 @@ def psnr(clean: Image, image: Image) -> float:
 
 
 def ssim(clean: Image, image: Image) -> float:
-    """Structural similarity (Wang et al., IEEE TIP 2004): Gaussian window of sigma 1.5, mean over channels."""
+    """Structural similarity (Wang et al., IEEE TIP 2004): Gaussian window of sigma 1.5, mean over channels.
+
+    Raises:
+        MissingPackageError: OpenCV is not installed.
+    """
+    with needs("cv2", extra="image", what="measuring SSIM"):
+        import cv2
 
     def blur(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.asarray(cv2.GaussianBlur(x, (11, 11), 1.5), dtype=np.float32)[5:-5, 5:-5]

@@ -6,13 +6,16 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from elir_trt.backends import Backend, OnEngineError, open_backend
+from elir_trt import _core
+from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError
 from elir_trt.formats import FORMATS, Frame, PixelFormat, Pixels, check_frame
 from elir_trt.geometry import Geometry, plan
+from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, Stream
+from elir_trt.tuning.choice import OnEngineError, open_engines
 
 Order = Literal["rgb", "bgr"]
 
@@ -31,11 +34,10 @@ def open(
         name_or_bundle: a bundle's folder, or a task: the newest bundle built for it, or the one that ships with
             the package ("camera").
         device: "auto", "cpu" or "cuda".
-        backend: "auto", "tensorrt", "tensorrt-rtx", "torch" or "openvino".
+        backend: "auto" or the name of a backend, see :func:`elir_trt.backends.names`.
         order: channel order of frames, in and out: "rgb" or "bgr" (OpenCV's).
         on_engine_error: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with
-            another
-            backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
+            another backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
             "raise" raises.
 
     Raises:
@@ -45,21 +47,29 @@ def open(
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
     bundle = Bundle(find_bundle(name_or_bundle))
-    opened = open_backend(bundle, backend, device, on_engine_error)
+    opened = open_engines(bundle, backend, device, on_engine_error)
     bundle.release()
-    return Restorer(bundle, opened, order=order)
+    opened.bundle.release()
+    return Restorer(opened.bundle, opened.engines, order=order)
 
 
 class Restorer:
-    """An opened bundle. Makes streams, and restores single images through one of its own."""
+    """An opened bundle. Makes streams, and restores single images through one of its own.
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, order: Order = "rgb") -> None:
+    Attributes:
+        bundle: what runs; another than was opened where its engines were built again.
+        backend: its engines.
+        order: channel order of frames, in and out.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Engines, *, order: Order = "rgb") -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
         self.backend = backend
         self.order: Order = order
         self._single: Stream | None = None
         self._lock = threading.Lock()
+        self._process = Process()
 
     @property
     def recipe(self) -> Recipe:
@@ -83,6 +93,7 @@ class Restorer:
         Raises:
             FrameError: the image is not such an array, or a part failed.
         """
+        self._process.require("restorer")
         frame = check_frame(image)
         with self._lock:
             key = (frame.shape[:2], steps, seed, noise)
@@ -114,7 +125,8 @@ class Restorer:
         """Open a stream of frames.
 
         Args:
-            depth: frames in the ring: waiting, in work, or finished and not collected. At least 1.
+            depth: frames in the ring: waiting, in work, or finished and not collected. 1 to 4096, within the
+                machine's memory.
             drop: what ``submit`` does when the ring is full: "block" waits for a place, "oldest" gives up the
                 oldest frame that nobody has begun, or else the oldest uncollected result, "newest" gives up the
                 frame at hand.
@@ -135,15 +147,17 @@ class Restorer:
 
         Raises:
             ValueError: an argument is out of its range.
-            DeviceError: ``results="device"`` without a GPU.
+            DeviceError: ``results="device"`` without a GPU; or this is a process forked from the one that opened
+                the bundle.
         """
+        self._process.require("restorer")
         maximum = self.recipe.steps
         if steps is None:
             steps = self.recipe.default_steps
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
-        if depth < 1:
-            raise ValueError(f"depth is {depth}; expected at least 1")
+        if not 1 <= depth <= _core.MAX_DEPTH:
+            raise ValueError(f"depth is {depth}; expected 1 to {_core.MAX_DEPTH}")
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
@@ -176,6 +190,8 @@ class Restorer:
 
     def close(self) -> None:
         """Close the stream that single images went through."""
+        if not self._process.is_current():
+            return  # A forked process has none of the threads, and the lock may be held for ever.
         with self._lock:
             self._close_single()
 

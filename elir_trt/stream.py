@@ -15,6 +15,7 @@ import numpy.typing as npt
 from elir_trt import _core
 from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
+from elir_trt.process import Process
 
 if TYPE_CHECKING:
     from elir_trt.restorer import Restorer
@@ -81,6 +82,7 @@ class Stream:
         self._opened = threading.Event()
         self._closed = False
         self._size: tuple[int, int] | None = None
+        self._process = Process()
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -88,15 +90,16 @@ class Stream:
         return self._size
 
     @property
-    def way(self) -> str:
-        """How frames are run: "called" (on the CPU always), "recorded", or "called: " and why not recorded.
+    def execution_mode(self) -> str:
+        """How frames are run: "eager" (on the CPU always), "graph", or "eager: " and why not recorded.
 
         On a GPU a frame is recorded as a CUDA graph once and replayed; before the first frames it says what is tried.
         """
-        return "called" if self._core is None else self._core.way
+        return "eager" if self._core is None else self._core.execution_mode
 
     def open_for(self, size: tuple[int, int]) -> None:
         """Compile the engines for frames of ``size`` (height, width); the first submit does so by itself."""
+        self._process.require("stream")
         with self._opening:
             if self._closed:
                 raise ValueError("the stream is closed")
@@ -108,7 +111,7 @@ class Stream:
                 **geometry.arguments(),
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
-                table=self._rows(),
+                table=restorer.bundle.table,
                 element=restorer.backend.element,
                 device=restorer.backend.device,
                 **self._options,
@@ -120,12 +123,13 @@ class Stream:
             self._core = core
             self._opened.set()
 
-    def _rows(self) -> npt.NDArray[np.float32]:
-        bundle = self.restorer.bundle
-        return np.ascontiguousarray(bundle.condition_rows(self.steps)).reshape(-1, bundle.condition_width)
-
     def submit(
-        self, frame: Any, timestamp: float | None = None, *, timeout: float | None = None
+        self,
+        frame: Any,
+        timestamp: float | None = None,
+        *,
+        steps: int | None = None,
+        timeout: float | None = None,
     ) -> int | None:
         """Hand in a frame. One in memory of the CPU is copied before the call returns.
 
@@ -139,6 +143,7 @@ class Stream:
             frame: in the stream's format, by default ``[H, W, 3]`` uint8 in the restorer's channel order. In
                 memory of the CPU: a numpy array, C-contiguous or not, or what numpy takes by DLPack.
             timestamp: anything that should come back with the result, in seconds.
+            steps: Euler steps for this frame, 0 (the coarse estimate) to the recipe's; None: the stream's.
             timeout: seconds to wait for a place in the ring (drop="block"); None: as long as it takes.
 
         Returns:
@@ -148,8 +153,12 @@ class Stream:
             FrameError: the frame is not such an array, not of the stream's size, or on another device. The stream
                 goes on.
             TimeoutError: no place came free in time.
-            ValueError: the stream is closed.
+            ValueError: the stream is closed, or ``steps`` is out of its range.
         """
+        self._process.require("stream")
+        maximum = self.restorer.recipe.steps
+        if steps is not None and not 0 <= steps <= maximum:
+            raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
         array = self._array(frame)
         size = self.pixels.size_of(array)
         if self._core is None:
@@ -162,7 +171,7 @@ class Stream:
                 f"{self._size[1]}x{self._size[0]} (open another stream for another size)"
             )
         try:
-            return self._core.submit(array, timestamp, timeout)
+            return self._core.submit(array, timestamp, steps, timeout)
         except _core.Closed:
             raise ValueError("the stream is closed") from None
         except ValueError as error:
@@ -198,6 +207,7 @@ class Stream:
             TimeoutError: there was no result in time.
             EOFError: the stream was closed and everything was collected.
         """
+        self._process.require("stream")
         if self._core is None:
             if self._closed:
                 raise EOFError("the stream is closed, and all results were collected")
@@ -246,13 +256,23 @@ class Stream:
 
     def stats(self) -> dict[str, Any]:
         """Counts (submitted, completed, dropped, failed, pending) and p50, p95, p99 of latency and stages, in ms."""
+        self._process.require("stream")
         if self._core is None:
             counts = dict.fromkeys(("submitted", "completed", "dropped", "failed", "pending"), 0)
             return {**counts, "latency_ms": {}, "stages": {}}
         return self._core.stats()
 
+    def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
+        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it."""
+        self._process.require("stream")
+        if self._core is None:
+            raise ValueError("the stream has no tensors before its first frame")
+        return self._core.read(name)
+
     def close(self) -> None:
         """Take no more frames. Those in the ring are finished and can still be collected."""
+        if not self._process.is_current():
+            return  # A forked process has none of the threads, and the lock may be held for ever.
         with self._opening:
             self._closed = True
             if self._core is not None:

@@ -16,18 +16,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from elir_trt import _core
-from elir_trt.backends.openvino import compile_part, read_model
+from elir_trt import backends
+from elir_trt.backends import Run
+from elir_trt.backends.base import Array
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import BundleError, ElirWarning
+from elir_trt.files import write_whole
 from elir_trt.metrics import psnr, ssim
-from elir_trt.parts import PARTS, TENSORS
+from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.reference import noise_of, restore
 from elir_trt.restorer import Restorer
 from elir_trt.restorer import open as open_restorer
+from elir_trt.samples import load_samples
 from elir_trt.tolerances import PART_BOUNDS, PIPELINE_BOUNDS, PartPrecision
 
 Frame = npt.NDArray[np.uint8]
-Array = npt.NDArray[np.float32]
 #: How much the picture of the worst frame multiplies differences.
 AMPLIFIED = 10
 
@@ -99,12 +102,10 @@ def verify(
         BundleError: the bundle has no float32 parts to compare with.
         CalibrationError: the pictures are too few or no pictures.
     """
-    from elir_trt.building.calibration import load_calibration
-
     bundle = Bundle(find_bundle(name_or_bundle))
     size = bundle.manifest.specification.size
     references = {part: _reference(bundle, part, size) for part in PARTS}
-    found = load_calibration(bundle.recipe, size, data, count=max(4, frames), seed=seed)
+    found = load_samples(bundle.recipe, size, data, count=max(4, frames), seed=seed)
     # A task that scales up takes frames that are smaller by as much.
     scale = bundle.recipe.prepare.scale
     given = [np.ascontiguousarray(frame[::scale, ::scale]) for frame in (*found.held_out, *found.frames)]
@@ -145,79 +146,55 @@ def _least(bundle: Bundle, restorer: Restorer, precisions: dict[str, PartPrecisi
     return allowed if built is None else max(allowed, built.psnr - 6.0)
 
 
-def _reference(bundle: Bundle, part: str, size: tuple[int, int]) -> Any:
+def _reference(bundle: Bundle, part: str, size: tuple[int, int]) -> Run:
     content = bundle.read_reference(part)
     if content is None:
         raise BundleError(
             f"{bundle.path}: has no float32 {part} to verify against; build the bundle again with this version"
         )
-    from elir_trt.parts import part_shapes
-
     shapes = part_shapes(bundle.recipe.architecture, size, bundle.condition_width)
-    model = read_model(*content)
-    model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
-    return compile_part(model, "f32").create_infer_request()
-
-
-def _run(request: Any, part: str, *inputs: Array) -> Array:
-    found: Array = request.infer(dict(zip(TENSORS[part][0], inputs, strict=True)))[0].copy()
-    return found
-
-
-def _sides(latent: Array) -> tuple[int, int, int]:
-    return latent.shape[1], latent.shape[2], latent.shape[3]
+    return backends.reference().reference_runner(content, part, shapes)
 
 
 def _part_errors(
-    restorer: Restorer, references: dict[str, Any], frames: Sequence[Frame], seed: int
+    restorer: Restorer, references: dict[str, Run], frames: Sequence[Frame], seed: int
 ) -> dict[str, float]:
     errors: dict[str, list[float]] = {part: [] for part in PARTS}
-    steps = 1
-    row = restorer.bundle.condition_rows(steps)
-    with restorer.stream(depth=1, steps=steps, seed=seed, size=frames[0].shape[:2]) as stream:
-        core = stream._core
-        assert core is not None
+    row = restorer.bundle.condition_rows(1)
+    names = ("image", "encoded", "coarse", "latent", "velocity", "decoded")
+    with restorer.stream(depth=1, steps=1, seed=seed, size=frames[0].shape[:2]) as stream:
         for frame in frames:
             stream.submit(frame)
             stream.result()
-            t = {
-                name: core.read(name)
-                for name in ("image", "encoded", "coarse", "latent", "velocity", "decoded")
+            tensors = {name: stream.read_tensor(name) for name in names}
+            begun = tensors["coarse"] + np.float32(restorer.recipe.sigma) * noise_of(tensors["coarse"], seed)
+            feeds: dict[str, dict[str, Array]] = {
+                "encoder": {"image": tensors["image"]},
+                "coarse": {"encoded": tensors["encoded"]},
+                "velocity": {"latent": begun, "condition": row},
+                "decoder": {"latent": tensors["latent"]},
             }
-            noise = _core.noise_field(seed, *_sides(t["coarse"]))
-            begun = t["coarse"] + np.float32(restorer.recipe.sigma) * noise[None]
-            expected = {
-                "encoder": _run(references["encoder"], "encoder", t["image"]),
-                "coarse": _run(references["coarse"], "coarse", t["encoded"]),
-                "velocity": _run(references["velocity"], "velocity", begun, row),
-                "decoder": _run(references["decoder"], "decoder", t["latent"]),
-            }
-            for part, right in expected.items():
-                difference = np.linalg.norm(t[TENSORS[part][1]].astype(np.float64) - right)
+            for part, feed in feeds.items():
+                right = references[part](feed)
+                difference = np.linalg.norm(tensors[TENSORS[part][1]].astype(np.float64) - right)
                 errors[part].append(float(difference) / max(float(np.linalg.norm(right)), 1e-30))
     return {part: float(np.mean(values)) for part, values in errors.items()}
 
 
 def _pipeline(
-    restorer: Restorer, references: dict[str, Any], frames: Sequence[Frame], seed: int
+    restorer: Restorer, references: dict[str, Run], frames: Sequence[Frame], seed: int
 ) -> list[tuple[Frame, Frame, Frame]]:
     recipe, found = restorer.recipe, []
     for steps in sorted({recipe.default_steps, recipe.steps}):
         rows = restorer.bundle.condition_rows(steps)
         with restorer.stream(depth=1, steps=steps, seed=seed, size=frames[0].shape[:2]) as stream:
-            assert stream._core is not None
             runs = []
             for frame in frames:
                 stream.submit(frame)
-                runs.append((stream.result().frame, stream._core.read("image")))
+                runs.append((stream.result().frame, stream.read_tensor("image")))
         for frame, (restored, image) in zip(frames, runs, strict=True):
-            z = _run(references["coarse"], "coarse", _run(references["encoder"], "encoder", image))
-            if steps:
-                z = z + np.float32(recipe.sigma) * _core.noise_field(seed, *_sides(z))[None]
-            for k in range(steps):
-                z = z + _run(references["velocity"], "velocity", z, rows[k : k + 1]) / np.float32(steps)
-            decoded = _run(references["decoder"], "decoder", z)[0].transpose(1, 2, 0)
-            expected = np.rint(255 * np.clip(decoded, 0, 1)).astype(np.uint8)
+            decoded = restore(references, image, rows, sigma=recipe.sigma, seed=seed)
+            expected = np.rint(255 * decoded[0].transpose(1, 2, 0)).astype(np.uint8)
             found.append((frame, restored, expected))
     return found
 
@@ -233,8 +210,6 @@ def _picture(given: Frame, restored: Frame, expected: Frame) -> Frame:
 
 def write_picture(picture: Frame, path: Path) -> None:
     """Write the picture of the worst frame as a PNG, whole or not at all."""
-    from elir_trt.io.images import write_whole
-
     done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
     if not done:  # pragma: no cover
         warnings.warn(f"{path}: the picture could not be encoded", ElirWarning, stacklevel=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,36 @@ def _prefer_installed() -> None:
 _prefer_installed()
 for folder in ("tests", "tests/gpu"):
     sys.path.insert(0, str(ROOT / folder))
+if emulated_core := os.environ.get("ELIR_TRT_EMULATED_CORE"):  # tests/emulated_cuda runs tests/gpu so
+    from emulated_cuda.emulated import load_core
+
+    load_core(emulated_core)
+
+
+_seen: set[Path] = set()
+
+
+def pytest_collect_file(file_path: Path) -> None:
+    """Note each file that pytest looks at."""
+    _seen.add(file_path)
+
+
+def pytest_report_collectionfinish() -> str:
+    """The number of files, beside pytest's of tests."""
+    return f"from {len(_seen)} files"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """When all tests are to run, no file of tests may have been passed over, whatever its folder is called."""
+    asked = [Path(str(argument).partition("::")[0]) for argument in session.config.args]
+    if not any(
+        (session.config.invocation_params.dir / path).resolve() in (ROOT, ROOT / "tests") for path in asked
+    ):
+        return
+    missed = sorted({*(ROOT / "tests").rglob("test_*.py")} - _seen)
+    if missed:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in missed)
+        raise pytest.UsageError(f"not collected: {names}; see norecursedirs in pyproject.toml")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import elir_trt
-from elir_trt import _core
-from elir_trt.backends import DEVICES, open_backend
+from elir_trt import _core, backends
 from elir_trt.bundle import Bundle, find_bundle
-from elir_trt.errors import BackendError, BuildError, DeviceError, ElirWarning, FrameError
+from elir_trt.errors import BackendError, BuildError, BundleError, DeviceError, ElirWarning, FrameError
+from elir_trt.tuning.choice import open_engines
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_cpu_is_used_where_there_is_no_gpu(bundle: Bundle, no_gpu: None) -> None:
-    backend = open_backend(bundle)
+    backend = open_engines(bundle).engines
     assert (backend.name, backend.device, backend.element) == ("openvino", "cpu", "float32")
-    assert open_backend(bundle, "openvino", "cpu").name == "openvino"
+    assert open_engines(bundle, "openvino", "cpu").engines.name == "openvino"
 
 
 @pytest.mark.parametrize(
@@ -41,54 +41,53 @@ def test_the_cpu_is_used_where_there_is_no_gpu(bundle: Bundle, no_gpu: None) -> 
 )
 def test_a_gpu_that_is_not_there_is_named(bundle: Bundle, no_gpu: None, name: str, device: str) -> None:
     with pytest.raises(DeviceError, match="the device cuda is not usable here: no CUDA driver"):
-        open_backend(bundle, name, device)
+        open_engines(bundle, name, device)
 
 
 def test_wrong_names_are_named(bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match=f"backend is 'onnx'; allowed: auto, {', '.join(DEVICES)}"):
-        open_backend(bundle, "onnx")
+    with pytest.raises(
+        BackendError, match=f"backend is 'onnx'; allowed: auto, {', '.join(backends.names())}"
+    ):
+        open_engines(bundle, "onnx")
     with pytest.raises(DeviceError, match="device is 'tpu'; allowed: auto, cpu, cuda"):
-        open_backend(bundle, device="tpu")
+        open_engines(bundle, device="tpu")
     with pytest.raises(DeviceError, match="the backend openvino runs on cpu"):
-        open_backend(bundle, "openvino", "cuda")
+        open_engines(bundle, "openvino", "cuda")
 
 
 def test_a_bundle_without_gpu_engines_says_so(bundle: Bundle, a_gpu: None) -> None:
     with pytest.raises(BackendError, match=r"no engines for the GPU .*: the bundle has openvino"):
-        open_backend(bundle, device="cuda")
-    assert open_backend(bundle).name == "openvino"
+        open_engines(bundle, device="cuda")
+    assert open_engines(bundle).engines.name == "openvino"
 
 
 def test_engines_that_the_gpu_refuses_fall_back_with_a_reason(
     bundle: Bundle, a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import elir_trt.backends as backends
-
-    def refuse(of: Bundle, name: str, device: str) -> object:
-        if name != "openvino":
-            raise BackendError("built for another GPU")
-        return found
+    def refuse(of: Bundle, device: str) -> object:
+        raise BackendError("built for another GPU")
 
     found = object()
     specification = bundle.manifest.specification.model_copy(
         update={"backends": ("openvino", "tensorrt-rtx")}
     )
     bundle.manifest = bundle.manifest.model_copy(update={"specification": specification})
-    monkeypatch.setattr(backends, "_open", refuse)
-    monkeypatch.setattr(backends.tensorrt_api, "installed", lambda: ("tensorrt-rtx",))
+    monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", refuse)
+    monkeypatch.setattr(backends.get("openvino"), "load", lambda of, device: found)
+    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt-rtx",))
     with pytest.warns(ElirWarning, match="built for another GPU; using the CPU instead"):
-        assert open_backend(bundle) is found
+        assert open_engines(bundle).engines is found
     with pytest.raises(BackendError, match="built for another GPU"):
-        open_backend(bundle, device="cuda")
+        open_engines(bundle, device="cuda")
     with pytest.raises(BackendError, match="built for another GPU"):
-        open_backend(bundle, on_engine_error="raise")
+        open_engines(bundle, on_engine_error="raise")
     with (
         pytest.warns(ElirWarning, match="built for another GPU; building them again"),
         pytest.raises(BuildError, match=r"no ONNX files; build it with: .* --portable"),
     ):
-        open_backend(bundle, on_engine_error="rebuild")
+        open_engines(bundle, on_engine_error="rebuild")
     with pytest.raises(ValueError, match="on_engine_error is 'ignore'; allowed: fallback, rebuild, raise"):
-        open_backend(bundle, on_engine_error="ignore")
+        open_engines(bundle, on_engine_error="ignore")
 
 
 def test_open_passes_the_device_on(no_gpu: None) -> None:
@@ -130,9 +129,9 @@ def test_torch_without_a_gpu_of_its_own_says_so(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ())
     with pytest.raises(BackendError, match=r"torch sees no GPU: torch .* was built"):
-        open_backend(Bundle(path), device="cuda")
+        open_engines(Bundle(path), device="cuda")
     with pytest.warns(ElirWarning, match="torch sees no GPU: .*; using the CPU instead"):
-        assert open_backend(Bundle(path)).name == "openvino"
+        assert open_engines(Bundle(path)).engines.name == "openvino"
 
 
 def test_frames_of_other_libraries(small_bundle: Path) -> None:
@@ -182,20 +181,65 @@ def test_a_portable_bundle_is_built_again_without_torch(
 ) -> None:
     from bundles import small_recipe
 
-    from elir_trt.building import build, builder
+    from elir_trt.building import build
+    from elir_trt.tuning import rebuild
 
     monkeypatch.setenv("ELIR_TRT_CACHE", str(tmp_path / "cache"))
     report = build(
         small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["tensorrt-rtx"], portable=True
     )
-    monkeypatch.setattr(builder, "_gpu", lambda backends: "Another GPU sm_87")
+    monkeypatch.setattr(rebuild, "gpu_tag", lambda: "Another GPU sm_87")
     monkeypatch.setitem(sys.modules, "elir_trt.building.export", None)
-    found = Bundle(builder.rebuild_engines(Bundle(report.path), "tensorrt-rtx"))
+    found = Bundle(rebuild.rebuild_engines(Bundle(report.path), "tensorrt-rtx"))
     assert found.manifest.specification.gpu == "Another GPU sm_87"
     assert found.manifest.specification.backends == ("tensorrt-rtx",)
     assert found.read_engine("tensorrt-rtx", "velocity")[0]
     assert found.read_onnx("velocity") == Bundle(report.path).read_onnx("velocity")
     assert found.manifest.parts["tensorrt-rtx"]["coarse"].layers
     began = (found.path / "manifest.json").stat().st_mtime_ns
-    builder.rebuild_engines(Bundle(report.path), "tensorrt-rtx")
+    rebuild.rebuild_engines(Bundle(report.path), "tensorrt-rtx")
     assert (found.path / "manifest.json").stat().st_mtime_ns == began  # It was there.
+
+
+def test_the_bundle_of_a_restorer_is_the_one_that_runs(
+    small_bundle: Path, tmp_path: Path, a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loads:
+        """Refuses the engines of every bundle but the one that was built again."""
+
+        name, device = "tensorrt-rtx", "cuda"
+
+        def __call__(self, bundle: Bundle, device: str) -> Loads:
+            if bundle.path != again:
+                raise BackendError("built for another GPU")
+            return self
+
+    import shutil
+
+    again = Path(shutil.copytree(small_bundle, tmp_path / "again"))
+    monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", Loads())
+    monkeypatch.setattr("elir_trt.tuning.choice.rebuild_engines", lambda bundle, name: again)
+    with pytest.warns(ElirWarning, match="built for another GPU; building them again for this machine"):
+        restorer = elir_trt.open(small_bundle, backend="tensorrt-rtx", on_engine_error="rebuild")
+    assert restorer.bundle.path == again
+    assert isinstance(restorer.backend, Loads)
+
+
+def test_released_engines_are_called_that(small_bundle: Path) -> None:
+    bundle = Bundle(small_bundle)
+    with pytest.raises(BundleError, match=r"has no torch engines, it has openvino; .* --backend torch"):
+        bundle.read_engine("torch", "decoder")
+    bundle.release()
+    for read in (lambda: bundle.read_engine("openvino", "decoder"), lambda: bundle.read_reference("decoder")):
+        with pytest.raises(BundleError, match="its engines were released when a backend had taken them in"):
+            read()
+
+
+def test_every_backend_answers_for_itself() -> None:
+    assert [backend.name for backend in backends.registry()] == list(backends.names())
+    for backend in backends.registry():
+        probe = backend.probe()
+        assert bool(probe.version) == probe.usable == (not probe.reason)
+        assert set(backend.devices) <= {"cpu", "cuda"} and backend.engine_files("decoder")
+    with pytest.raises(BackendError, match="backend is 'onnx'; allowed: tensorrt, "):
+        backends.get("onnx")

@@ -15,8 +15,9 @@ from bundles import small_recipe
 from elir_trt.building import build
 from elir_trt.building.builder import file_digest
 from elir_trt.building.export import BOUNDS, export_part
-from elir_trt.bundle import BuildSpecification, Bundle
+from elir_trt.bundle import Bundle
 from elir_trt.errors import BuildError, BundleError, CheckpointError, RecipeError
+from elir_trt.manifest import BuildSpecification
 from elir_trt.model import load_model
 from elir_trt.parts import PARTS
 from elir_trt.recipe import load_recipe, parse_recipe, recipe_names

@@ -15,16 +15,16 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from elir_trt.cli import app
+from elir_trt.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def call(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = (
-        [sys.executable, "-P", "-m", "elir_trt.cli"]
+        [sys.executable, "-P", "-m", "elir_trt"]
         if sys.version_info >= (3, 11)
-        else [sys.executable, "-m", "elir_trt.cli"]
+        else [sys.executable, "-m", "elir_trt"]
     )
     return subprocess.run(
         [*command, *(str(word) for word in words)],
@@ -133,7 +133,7 @@ def test_changed_engine_is_refused(small_bundle: Path, photo: Path, tmp_path: Pa
 
 def test_full_pipe(small_bundle: Path) -> None:
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "elir_trt.cli", "info", str(small_bundle)]
+        command = [sys.executable, "-m", "elir_trt", "info", str(small_bundle)]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd="/")
     assert done.returncode != 0
     assert "Traceback" not in done.stderr

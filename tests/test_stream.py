@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -57,7 +59,7 @@ def test_stream_maps_in_order_and_reports(small_bundle: Path) -> None:
     with elir_trt.open(small_bundle) as restorer, restorer.stream(depth=3) as stream:
         results = list(stream.map((frame, index / 25) for index, frame in enumerate(frames)))
         assert [result.index for result in results] == list(range(7))
-        assert stream.way == "called"
+        assert stream.execution_mode == "eager"
         assert [result.timestamp for result in results] == [index / 25 for index in range(7)]
         for frame, result in zip(frames, results, strict=True):
             assert np.array_equal(restorer(frame), result.frame)
@@ -161,3 +163,43 @@ def test_memory_of_a_stream_is_flat(small_bundle: Path) -> None:
             if grown[-1] < 2048:  # KiB
                 break
     assert grown[-1] < 2048, grown
+
+
+def test_a_restorer_used_after_fork_raises(small_bundle: Path) -> None:
+    """Threads do not survive a fork: every call says so, none hangs, and the parent goes on."""
+    code = """
+import os, sys
+import numpy as np
+import elir_trt
+frame = np.zeros((32, 32, 3), np.uint8)
+restorer = elir_trt.open(sys.argv[1])
+stream = restorer.stream()
+stream.submit(frame)
+child = os.fork()
+if child == 0:
+    calls = (lambda: restorer(frame), restorer.stream, lambda: stream.submit(frame), stream.result, stream.stats)
+    for call in calls:
+        try:
+            call()
+        except elir_trt.DeviceError as error:
+            assert "forked from it" in str(error), error
+        else:
+            os._exit(3)
+    stream.close()
+    restorer.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stream.result()
+restorer(frame)
+print("parent goes on")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(small_bundle)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=small_bundle,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "parent goes on"

@@ -21,6 +21,7 @@ struct TileTables {
   Taps columns;
   int height;  // of the part inside the scaled frame
   int width;
+  BlendRamps ramps;  // of several tiles
 };
 
 class HostDevice final : public Device {
@@ -68,35 +69,20 @@ class HostDevice final : public Device {
                          make_taps(tile.x, geometry.engine_width, geometry.scaled_width, geometry.frame_width,
                                    geometry.scale_x, geometry.nearest),
                          std::min(geometry.engine_height, geometry.scaled_height - tile.y),
-                         std::min(geometry.engine_width, geometry.scaled_width - tile.x)});
+                         std::min(geometry.engine_width, geometry.scaled_width - tile.x),
+                         geometry.tiles.size() > 1 ? blend_ramps(geometry, tile) : BlendRamps{}});
     }
     row_.resize(std::size_t(geometry.frame_width) * 3);
     if (geometry.tiles.size() > 1) {
       sum_.assign(geometry.scaled_size(), 0.0F);
-      share_ = tile_shares(geometry);
+      blend_weights_ = blend_weights(geometry);
     }
   }
 
-  void load_frame(std::size_t tile, void* to) override {
-    const std::uint8_t* frame = in_.format == Format::rgb ? work_.frame : unpacked_.data();
-    if (tile == 0) unpack();
-    auto* image = static_cast<float*>(to);
-    const TileTables& table = tables_[tile];
-    const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.frame_width) * 3;
-    const int width = geometry_.engine_width;
-    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
-    for (int y = 0; y < geometry_.engine_height; ++y) {
-      float* out = image + std::ptrdiff_t(y) * width;
-      const std::uint8_t* source = frame + table.rows.first[std::size_t(y)] * stride;
-      if (table.rows.count == 1 && table.columns.count == 1) {
-        copy_row(source, table.columns.first.data(), out, plane);
-        continue;
-      }
-      mix_rows(source, stride, table.rows, y);
-      for (int channel = 0; channel < 3; ++channel) {
-        mix_columns(row_.data() + (channel == 1 ? 1 : (channel == 0 ? red_in_ : 2 - red_in_)), table.columns,
-                    out + channel * plane);
-      }
+  void load_frame(TileRun run, void* images) override {
+    if (run.first == 0) unpack();
+    for (std::size_t i = 0; i < run.count; ++i) {
+      load_tile(run.first + i, static_cast<float*>(images) + i * geometry_.image_size());
     }
   }
 
@@ -117,27 +103,79 @@ class HostDevice final : public Device {
     }
   }
 
-  void start_latent(const void* from, const float* field, float sigma, std::size_t tile, float* state,
+  void start_latent(const void* from, const float* field, float sigma, TileRun run, float* latent_fp32,
                     void* latent) override {
     const auto* coarse = static_cast<const float*>(from);
+    const std::size_t size = geometry_.latent_size();
     if (field == nullptr || sigma == 0.0F) {
-      std::memcpy(state, coarse, geometry_.latent_size() * sizeof(float));
+      std::memcpy(latent_fp32, coarse, run.count * size * sizeof(float));
     } else {
-      add_noise(coarse, field, sigma, tile, state);
+      for (std::size_t i = 0; i < run.count; ++i) {
+        add_noise(coarse + i * size, field, sigma, run.first + i, latent_fp32 + i * size);
+      }
     }
-    if (latent != state) std::memcpy(latent, state, geometry_.latent_size() * sizeof(float));
+    if (latent != latent_fp32) std::memcpy(latent, latent_fp32, run.count * size * sizeof(float));
   }
 
-  void euler_step(const void* from, float step, float* state, void* latent) override {
+  void euler_step(const void* from, float step, std::size_t tiles, float* latent_fp32,
+                  void* latent) override {
     const auto* velocity = static_cast<const float*>(from);
-    const std::size_t count = geometry_.latent_size();
-    for (std::size_t i = 0; i < count; ++i) state[i] = elir::euler_step(state[i], velocity[i], step);
-    if (latent != state) std::memcpy(latent, state, count * sizeof(float));
+    const std::size_t count = tiles * geometry_.latent_size();
+    for (std::size_t i = 0; i < count; ++i) {
+      latent_fp32[i] = elir::euler_step(latent_fp32[i], velocity[i], step);
+    }
+    if (latent != latent_fp32) std::memcpy(latent, latent_fp32, count * sizeof(float));
   }
 
-  void store_frame(const void* from, std::size_t tile) override {
-    std::uint8_t* frame = out_.format == Format::rgb ? work_.restored : packed_.data();
+  void store_frame(const void* from, TileRun run) override {
+    std::uint8_t* frame = out_.format == Format::rgb ? job_.restored : packed_.data();
     const auto* decoded = static_cast<const float*>(from);
+    for (std::size_t i = 0; i < run.count; ++i) {
+      const float* tile = decoded + i * geometry_.image_size();
+      finite_ = store_tile(tile, run.first + i, frame) && finite_;
+    }
+    if (run.first + run.count < geometry_.tiles.size()) return;
+    if (geometry_.tiles.size() > 1) blend_tiles(frame);
+    if (out_.format != Format::rgb) pack();
+  }
+
+  void begin(const FrameJob& job, const std::function<void()>& stages) override {
+    job_ = job;
+    finite_ = true;
+    try {
+      stages();
+    } catch (...) {
+      std::fill(sum_.begin(), sum_.end(), 0.0F);
+      throw;
+    }
+  }
+
+  bool finish() override { return finite_; }
+
+ private:
+  void load_tile(std::size_t tile, float* image) {
+    const std::uint8_t* frame = in_.format == Format::rgb ? job_.frame : unpacked_.data();
+    const TileTables& table = tables_[tile];
+    const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.frame_width) * 3;
+    const int width = geometry_.engine_width;
+    const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
+    for (int y = 0; y < geometry_.engine_height; ++y) {
+      float* out = image + std::ptrdiff_t(y) * width;
+      const std::uint8_t* source = frame + table.rows.first[std::size_t(y)] * stride;
+      if (table.rows.count == 1 && table.columns.count == 1) {
+        copy_row(source, table.columns.first.data(), out, plane);
+        continue;
+      }
+      mix_rows(source, stride, table.rows, y);
+      for (int channel = 0; channel < 3; ++channel) {
+        mix_columns(row_.data() + (channel == 1 ? 1 : (channel == 0 ? red_in_ : 2 - red_in_)), table.columns,
+                    out + channel * plane);
+      }
+    }
+  }
+
+  // False if a value of the tile is not finite.
+  bool store_tile(const float* decoded, std::size_t tile, std::uint8_t* frame) {
     const TileTables& table = tables_[tile];
     const int width = geometry_.engine_width;
     const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
@@ -161,33 +199,18 @@ class HostDevice final : public Device {
         }
       } else {
         float* out = sum_.data() + at;
+        const float* ramp = table.ramps.columns.data();
+        const float over = table.ramps.rows[std::size_t(y)];
         for (int x = 0; x < table.width; ++x) {
-          out[3 * x + red_out_] += clip_unit(r[x]);
-          out[3 * x + 1] += clip_unit(g[x]);
-          out[3 * x + 2 - red_out_] += clip_unit(b[x]);
+          out[3 * x + red_out_] += over * ramp[x] * clip_unit(r[x]);
+          out[3 * x + 1] += over * ramp[x] * clip_unit(g[x]);
+          out[3 * x + 2 - red_out_] += over * ramp[x] * clip_unit(b[x]);
         }
       }
     }
-    finite_ = finite_ && finite;
-    if (tile + 1 < geometry_.tiles.size()) return;
-    if (!single) finish_tiles(frame);
-    if (out_.format != Format::rgb) pack();
+    return finite;
   }
 
-  void begin(const Work& work, const std::function<void()>& stages) override {
-    work_ = work;
-    finite_ = true;
-    try {
-      stages();
-    } catch (...) {
-      std::fill(sum_.begin(), sum_.end(), 0.0F);
-      throw;
-    }
-  }
-
-  bool finish() override { return finite_; }
-
- private:
   // The frame as three bytes a pixel, red first.
   void unpack() {
     switch (in_.format) {
@@ -204,7 +227,7 @@ class HostDevice final : public Device {
 
   template <Format format>
   void unpack() {
-    const Source source = in_.source(work_.frame, geometry_.frame_height, geometry_.frame_width);
+    const Source source = in_.source(job_.frame, geometry_.frame_height, geometry_.frame_width);
     std::uint8_t* out = unpacked_.data();
     for (int y = 0; y < geometry_.frame_height; ++y) {
       for (int x = 0; x < geometry_.frame_width; ++x) {
@@ -215,7 +238,7 @@ class HostDevice final : public Device {
   }
 
   void pack() const {
-    const Target target = out_.target(work_.restored, geometry_.scaled_height, geometry_.scaled_width);
+    const Target target = out_.target(job_.restored, geometry_.scaled_height, geometry_.scaled_width);
     for (int y = 0; y < target.height; ++y) {
       for (int x = 0; x < target.width; ++x) repack(packed_.data(), y, x, target);
     }
@@ -229,7 +252,8 @@ class HostDevice final : public Device {
     return memory;
   }
 
-  void add_noise(const float* coarse, const float* field, float sigma, std::size_t tile, float* state) const {
+  void add_noise(const float* coarse, const float* field, float sigma, std::size_t tile,
+                 float* latent_fp32) const {
     const int height = geometry_.latent_height();
     const int width = geometry_.latent_width();
     const std::ptrdiff_t field_width = geometry_.field_width();
@@ -240,7 +264,7 @@ class HostDevice final : public Device {
       for (int y = 0; y < height; ++y) {
         const float* noise = field + channel * plane + (top + y) * field_width + left;
         const std::ptrdiff_t at = (std::ptrdiff_t(channel) * height + y) * width;
-        for (int x = 0; x < width; ++x) state[at + x] = coarse[at + x] + sigma * noise[x];
+        for (int x = 0; x < width; ++x) latent_fp32[at + x] = coarse[at + x] + sigma * noise[x];
       }
     }
   }
@@ -282,10 +306,10 @@ class HostDevice final : public Device {
     return sum == 0.0F;
   }
 
-  void finish_tiles(std::uint8_t* frame) {
-    const std::size_t pixels = share_.size();
+  void blend_tiles(std::uint8_t* frame) {
+    const std::size_t pixels = blend_weights_.size();
     for (std::size_t i = 0; i < pixels; ++i) {
-      for (std::size_t c = 0; c < 3; ++c) frame[3 * i + c] = to_uint8(sum_[3 * i + c] * share_[i]);
+      for (std::size_t c = 0; c < 3; ++c) frame[3 * i + c] = to_uint8(sum_[3 * i + c] * blend_weights_[i]);
     }
     std::fill(sum_.begin(), sum_.end(), 0.0F);
   }
@@ -293,12 +317,12 @@ class HostDevice final : public Device {
   Geometry geometry_{};
   Pixels in_, out_;
   int red_in_ = 0, red_out_ = 0;
-  Work work_;
+  FrameJob job_;
   std::vector<std::uint8_t> unpacked_, packed_;
   std::vector<TileTables> tables_;
   std::vector<float> row_;
-  std::vector<float> sum_;    // of overlapping tiles
-  std::vector<float> share_;  // 1 / tiles over each pixel
+  std::vector<float> sum_;            // of overlapping tiles
+  std::vector<float> blend_weights_;  // 1 / the sum of the ramps over each pixel
   bool finite_ = true;
 };
 

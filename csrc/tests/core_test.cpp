@@ -52,7 +52,8 @@ Case make_case(std::mt19937& random) {
   made.options.sigma = 0.1F;
   made.options.steps = pick(0, 3);
   made.options.condition_width = 5;
-  made.options.table.assign(std::size_t(made.options.steps) * 5, 1.0F);
+  made.options.table.assign(std::size_t(made.options.steps * (made.options.steps + 1) / 2) * 5, 1.0F);
+  made.options.batch = std::size_t(pick(1, 3));
   made.options.noise = pick(0, 1) == 1 ? elir::Noise::fixed : elir::Noise::per_frame;
   made.options.in = make_pixels(pick(0, 3), pick(0, 1) == 1, g.frame_height, g.frame_width);
   made.options.out = make_pixels(pick(0, 3), pick(0, 1) == 1, g.scaled_height, g.scaled_width);
@@ -63,7 +64,7 @@ Case make_case(std::mt19937& random) {
 void set_parts(elir::Pipeline& pipeline, std::atomic<int>& fail) {
   auto* image = static_cast<float*>(pipeline.buffer("image").memory.get());
   auto* decoded = static_cast<float*>(pipeline.buffer("decoded").memory.get());
-  const std::size_t count = pipeline.geometry().image_size();
+  const std::size_t count = pipeline.buffer("image").shape[0] * pipeline.geometry().image_size();
   pipeline.set_part("encoder", [&fail](std::uintptr_t) {
     if (fail.exchange(0) == 1) throw std::runtime_error("broken on purpose");
   });
@@ -94,21 +95,21 @@ void run_case(std::mt19937& random) {
   std::thread submitter([&] {
     for (int i = 0; i < kFrames; ++i) {
       const auto index =
-          stream.submit([&](std::uint8_t* to, elir::Work&) { std::copy(frame.begin(), frame.end(), to); },
-                        i * 0.5, std::nullopt, nullptr);
+          stream.submit([&](std::uint8_t* to, elir::FrameJob&) { std::copy(frame.begin(), frame.end(), to); },
+                        i * 0.5, std::nullopt, std::nullopt, nullptr);
       CHECK(index && *index == static_cast<std::uint64_t>(i));
     }
     stream.close();
   });
   for (int i = 0; i < kFrames; ++i) {
     bool same = true;
-    const elir::Outcome outcome = stream.result(
+    const elir::FrameResult result = stream.result(
         [&](const elir::FrameMemory* from) {
           if (from == nullptr || !kept) return;
           for (std::size_t k = 0; k < bytes; ++k) same = same && from->get()[k] == frame[k];
         },
         std::nullopt, nullptr);
-    CHECK(outcome.failed == (i == 0));
+    CHECK(result.failed == (i == 0));
     CHECK(same);
   }
   submitter.join();
@@ -131,7 +132,7 @@ void dropping(elir::Drop drop) {
   elir::Stream stream(std::move(pipeline), 2, drop);
   stream.start();
   for (int i = 0; i < 200; ++i)
-    stream.submit([](std::uint8_t*, elir::Work&) {}, std::nullopt, std::nullopt, nullptr);
+    stream.submit([](std::uint8_t*, elir::FrameJob&) {}, std::nullopt, std::nullopt, std::nullopt, nullptr);
   const elir::Counts counts = stream.counts();
   CHECK(counts.submitted == 200 && counts.dropped >= 190);
   // Left with frames in the ring: the destructor ends the worker.

@@ -6,22 +6,38 @@ their shapes open: they are reshaped for the frame when a stream opens.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elir_trt.backends.base import (
+    Array,
+    Backend,
+    Buffers,
+    Compiled,
+    CompileOptions,
+    Enqueue,
+    PartSource,
+    Probe,
+    Run,
+    describe,
+)
 from elir_trt.errors import BackendError
 from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.recipe import Precision
+from elir_trt.tolerances import PartPrecision
 
 if TYPE_CHECKING:
-    from elir_trt.backends import Buffers, Enqueue
     from elir_trt.bundle import Bundle
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
-def cpu_precisions() -> tuple[str, ...]:
+def cpu_precisions() -> tuple[Precision, ...]:
     """The precisions in which this CPU runs engines, the fastest first."""
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
@@ -45,12 +61,6 @@ def read_model(xml: bytes, weights: bytes) -> Any:
     return _core().read_model(model=xml, weights=weights)
 
 
-def describe(precisions: Mapping[str, str | None], whole: str) -> str:
-    """One word for the precision of four parts."""
-    found = {precision or whole for precision in precisions.values()}
-    return found.pop() if len(found) == 1 else "mixed"
-
-
 def _core() -> Any:
     global _shared_core
     try:
@@ -58,7 +68,7 @@ def _core() -> Any:
     except ImportError as error:
         raise BackendError(
             f"OpenVINO, which runs the parts on the CPU, cannot be imported ({error}); "
-            "install it with: pip install openvino"
+            "install it with: pip install 'elir_trt[cpu]'"
         ) from error
     with _lock:
         if _shared_core is None:
@@ -70,7 +80,99 @@ _lock = threading.Lock()
 _shared_core: Any = None
 
 
-class OpenVinoBackend:
+class OpenVino:
+    """The backend: see :class:`elir_trt.backends.base.Backend`."""
+
+    name = "openvino"
+    title = "OpenVINO"
+    devices: tuple[str, ...] = ("cpu",)
+    precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16", "int8", "int8-full")
+    by_part = True
+    lowers_precision = True
+    rebuilds = False
+    relative_times: Mapping[PartPrecision, float] = {}
+
+    def installed(self) -> bool:
+        """Whether the package is there."""
+        return importlib.util.find_spec("openvino") is not None
+
+    def is_default(self, others: Sequence[Backend], gpu: bool) -> bool:
+        """Always: every machine has a CPU."""
+        return True
+
+    def probe(self) -> Probe:
+        """Ask for the CPU's name and precisions."""
+        try:
+            import openvino as ov
+
+            version = str(ov.__version__).partition("-")[0]
+            return Probe(True, f"{version} on {cpu_name()}, precisions {', '.join(cpu_precisions())}")
+        except ImportError:
+            return Probe(False, reason="not installed: pip install openvino")
+        except Exception as error:  # A broken installation is what this looks for.
+            return Probe(False, reason=f"{type(error).__name__}: {error}")
+
+    def version_tag(self) -> None:
+        """Its files are read by any later version."""
+        return None
+
+    def engine_files(self, part: str) -> tuple[str, ...]:
+        """A model in two files."""
+        return (f"openvino/{part}.xml", f"openvino/{part}.bin")
+
+    def keeps_float32(self, precision: PartPrecision | None) -> bool:
+        """Whatever is not quantized: the precision is lowered when a stream opens."""
+        return not (precision or "").startswith(("int8", "fp8"))
+
+    def base_precision(self, wanted: Precision | None) -> Precision:
+        """What was wanted where this CPU reports it, else the fastest, or float32."""
+        usable = cpu_precisions()
+        if wanted is None:
+            return usable[0]
+        return wanted if wanted in usable else "fp32"
+
+    def compile(self, source: PartSource, files: Sequence[Path], options: CompileOptions) -> Compiled:
+        """Convert the float32 file."""
+        onnx = source.onnx("fp32")
+        began = time.perf_counter()
+        _core()  # Says what to install.
+        import openvino as ov
+
+        ov.save_model(ov.convert_model(io.BytesIO(onnx)), files[0], compress_to_fp16=options.half_weights)
+        return Compiled(time.perf_counter() - began)
+
+    def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> Run:
+        """The file as the CPU computes it; what is not quantized in the CPU's fastest type, or in float32."""
+        exact = precision == "fp32" or "bf16" not in cpu_precisions()
+        return _run_of(compile_part(onnx, "f32" if exact else "bf16"), part)
+
+    def reference_runner(self, files: Sequence[bytes], part: str, shapes: Mapping[str, Sequence[int]]) -> Run:
+        """The part in float32."""
+        xml, weights = files
+        model = read_model(xml, weights)
+        model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
+        return _run_of(compile_part(model, "f32"), part)
+
+    def load(self, bundle: Bundle, device: str) -> OpenVinoEngines:
+        """Open the engines; the device is the CPU."""
+        return OpenVinoEngines(bundle)
+
+
+OPENVINO = OpenVino()
+
+
+def _run_of(compiled: Any, part: str) -> Run:
+    request = compiled.create_infer_request()
+    names = TENSORS[part][0]
+
+    def run(feed: Mapping[str, Array]) -> Array:
+        found: Array = request.infer({name: feed[name] for name in names})[0].copy()
+        return found
+
+    return run
+
+
+class OpenVinoEngines:
     """The CPU engines of a bundle."""
 
     name = "openvino"
@@ -85,8 +187,7 @@ class OpenVinoBackend:
         """
         self.bundle = bundle
         usable = cpu_precisions()
-        wanted = bundle.manifest.specification.precision
-        whole = wanted if wanted in usable else (usable[0] if wanted is None else "fp32")
+        whole = OPENVINO.base_precision(bundle.manifest.specification.precision)
         # What is not quantized runs in the CPU's fastest type.
         self._hints = {
             part: whole if p is None else (p if p in usable else ("fp32" if p == "fp16" else usable[0]))

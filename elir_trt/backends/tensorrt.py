@@ -7,29 +7,125 @@ then while recording; replaying calls nobody.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elir_trt.backends import tensorrt_api
-from elir_trt.backends.openvino import describe
+from elir_trt.backends.base import (
+    ELEMENTS,
+    Backend,
+    Buffers,
+    Compiled,
+    CompileOptions,
+    Enqueue,
+    PartSource,
+    Probe,
+    describe,
+)
 from elir_trt.backends.tensorrt_api import Flavour, ICudaEngine, IExecutionContext, IRuntimeCache, TensorRt
 from elir_trt.errors import BackendError
+from elir_trt.files import write_whole
+from elir_trt.gpu import gpu_tag
 from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.recipe import Precision
+from elir_trt.tolerances import PartPrecision
 
 if TYPE_CHECKING:
-    from elir_trt.backends import Buffers, Enqueue
     from elir_trt.bundle import Bundle
 
 #: TensorRT's names of the core's element types.
-ELEMENTS: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _TYPES: Mapping[str, str] = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 #: File in the bundle's folder for what TensorRT-RTX compiled on this machine.
 RUNTIME_CACHE = "tensorrt-rtx/runtime.cache"
 
 
-class TensorRtBackend:
+class TensorRtFamily:
+    """The backend, in two flavours: see :class:`elir_trt.backends.base.Backend`."""
+
+    devices: tuple[str, ...] = ("cuda",)
+    precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16", "int8", "int8-full", "fp8")
+    by_part = True
+    lowers_precision = False
+    rebuilds = True
+    relative_times: Mapping[PartPrecision, float] = {"fp32": 2.0, "int8": 0.55, "int8-full": 0.5, "fp8": 0.5}
+
+    def __init__(self, flavour: Flavour, title: str) -> None:
+        self.name: str = flavour
+        self.title = title
+        self._flavour = flavour
+
+    def installed(self) -> bool:
+        """Whether the package is there."""
+        return self._flavour in tensorrt_api.installed()
+
+    def is_default(self, others: Sequence[Backend], gpu: bool) -> bool:
+        """Always: TensorRT-RTX builds without a GPU, and where TensorRT is there is one."""
+        return True
+
+    def probe(self) -> Probe:
+        """Import it; whether it runs what it builds is for the GPU to say."""
+        try:
+            version = tensorrt_api.load(self._flavour).version
+        except Exception as error:  # A broken installation is what this looks for.
+            return Probe(False, reason=str(error))
+        return Probe(True, f"{version}, builds engines and runs them where there is a GPU")
+
+    def version_tag(self) -> str:
+        """The flavour and its version."""
+        try:
+            return f"{self.name}-{metadata.version(self.name)}"
+        except metadata.PackageNotFoundError:
+            # JetPack's tensorrt comes from a Debian package without metadata of its own.
+            return f"{self.name}-{tensorrt_api.load(self._flavour).version}"
+
+    def engine_files(self, part: str) -> tuple[str, ...]:
+        """A plan."""
+        return (f"{self.name}/{part}.engine",)
+
+    def keeps_float32(self, precision: PartPrecision | None) -> bool:
+        """A plan is read by nobody else."""
+        return False
+
+    def base_precision(self, wanted: Precision | None) -> Precision:
+        """What is wanted, else float16."""
+        return wanted or "fp16"
+
+    def compile(self, source: PartSource, files: Sequence[Path], options: CompileOptions) -> Compiled:
+        """Build a plan; its precisions are those of the ONNX file."""
+        from elir_trt.backends.tensorrt_builder import build_engine
+
+        cache = None
+        if options.cache is not None:
+            gpu = re.sub(r"[^A-Za-z0-9]+", "-", gpu_tag() or "any")
+            cache = options.cache / f"{self.version_tag()}-{gpu}.cache"
+        built = build_engine(
+            source.onnx(self.base_precision(options.precision)),
+            flavour=self._flavour,
+            timing_cache=cache,
+            progress=lambda phase, at, of: options.progress(f"{phase} {at}/{of}"),
+        )
+        files[0].write_bytes(built.data)
+        return Compiled(built.seconds, built.layers, built.quantized_layers)
+
+    def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> None:
+        """There may be no GPU where a bundle is built."""
+        return None
+
+    def load(self, bundle: Bundle, device: str) -> TensorRtEngines:
+        """Open the engines; the device is the GPU."""
+        return TensorRtEngines(bundle, self._flavour)
+
+
+TENSORRT = TensorRtFamily("tensorrt", "TensorRT")
+TENSORRT_RTX = TensorRtFamily("tensorrt-rtx", "TensorRT-RTX")
+
+
+class TensorRtEngines:
     """The GPU engines of a bundle."""
 
     device = "cuda"
@@ -42,7 +138,7 @@ class TensorRtBackend:
         """
         self.bundle = bundle
         self.name: str = flavour
-        whole = bundle.manifest.specification.precision or "fp16"
+        whole: Precision = bundle.manifest.specification.precision or "fp16"
         self.precision: str = describe(bundle.precisions(flavour), whole)
         self.element = ELEMENTS[whole]
         self._api = tensorrt_api.load(flavour)
@@ -100,12 +196,9 @@ class TensorRtBackend:
         if content is None or content.nbytes == 0:
             return
         path = self.bundle.path / RUNTIME_CACHE
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_bytes(memoryview(content))
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)  # A bundle that is read-only starts a little slower.
+        # A bundle that is read-only starts a little slower.
+        with contextlib.suppress(OSError):
+            write_whole(path, memoryview(content))
 
     def _started(self, part: str, engine: ICudaEngine) -> IExecutionContext:
         with self._api.messages.collect() as said:

@@ -7,23 +7,107 @@ so what they allocate comes from a pool of their own: a recording keeps addresse
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from elir_trt.backends.base import (
+    ELEMENTS,
+    Backend,
+    Buffers,
+    Compiled,
+    CompileOptions,
+    Enqueue,
+    PartSource,
+    Probe,
+)
 from elir_trt.errors import BackendError
 from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.recipe import Precision
+from elir_trt.tolerances import PartPrecision
 
 if TYPE_CHECKING:
-    from elir_trt.backends import Buffers, Enqueue
     from elir_trt.bundle import Bundle
 
-ELEMENTS: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+class Torch:
+    """The backend: see :class:`elir_trt.backends.base.Backend`."""
+
+    name = "torch"
+    title = "PyTorch"
+    devices: tuple[str, ...] = ("cuda", "cpu")
+    precisions: tuple[PartPrecision, ...] = ("fp32", "fp16", "bf16")
+    by_part = False
+    lowers_precision = True
+    rebuilds = False
+    relative_times: Mapping[PartPrecision, float] = {}
+
+    def installed(self) -> bool:
+        """Whether the package is there."""
+        return importlib.util.find_spec("torch") is not None
+
+    def is_default(self, others: Sequence[Backend], gpu: bool) -> bool:
+        """Where there is a GPU and nothing else that runs on it."""
+        return gpu and not any("cuda" in other.devices for other in others if other.name != self.name)
+
+    def probe(self) -> Probe:
+        """Import it."""
+        try:
+            import torch
+        except ImportError:
+            return Probe(False, reason="not installed: pip install torch")
+        except Exception as error:  # A broken installation is what this looks for.
+            return Probe(False, reason=f"{type(error).__name__}: {error}")
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        return Probe(True, f"{torch.__version__}, {built}")
+
+    def version_tag(self) -> None:
+        """Weights are read by any version."""
+        return None
+
+    def engine_files(self, part: str) -> tuple[str, ...]:
+        """Weights."""
+        return (f"torch/{part}.npz",)
+
+    def keeps_float32(self, precision: PartPrecision | None) -> bool:
+        """They are weights, maybe rounded, and no model that the reference backend reads."""
+        return False
+
+    def base_precision(self, wanted: Precision | None) -> Precision:
+        """What is wanted, else float16."""
+        return wanted or "fp16"
+
+    def compile(self, source: PartSource, files: Sequence[Path], options: CompileOptions) -> Compiled:
+        """Keep the weights."""
+        began = time.perf_counter()
+        kind = np.float16 if options.half_weights else np.float32
+        state = source.weights()
+        kept = {key: value.astype(kind) for key, value in state.items()}
+        np.savez(files[0], **kept)  # type: ignore[arg-type]
+        # What rounding the weights costs; a GPU's own rounding comes on top.
+        lost = sum(float(np.sum((kept[key].astype(np.float64) - state[key]) ** 2)) for key in state)
+        whole = sum(float(np.sum(state[key].astype(np.float64) ** 2)) for key in state)
+        error = (lost / max(whole, 1e-30)) ** 0.5
+        return Compiled(time.perf_counter() - began, relative_error=error)
+
+    def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> None:
+        """It runs no ONNX files."""
+        return None
+
+    def load(self, bundle: Bundle, device: str) -> TorchEngines:
+        """Open the weights on "cpu" or "cuda"."""
+        return TorchEngines(bundle, device)
 
 
-class TorchBackend:
+TORCH = Torch()
+
+
+class TorchEngines:
     """The parts of a bundle as torch modules."""
 
     name = "torch"
@@ -44,8 +128,8 @@ class TorchBackend:
             raise BackendError(
                 f"the backend torch cannot be used ({error}); install it with: pip install torch"
             ) from error
-        from elir_trt.building.export import part_module
         from elir_trt.model.elir import Elir
+        from elir_trt.model.engine_parts import part_module
 
         if device == "cuda" and not torch.cuda.is_available():
             raise BackendError(

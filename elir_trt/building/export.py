@@ -8,24 +8,21 @@ as one row of a constant table (see :meth:`elir_trt.model.velocity.Velocity.cond
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from elir_trt.errors import ExportError
-from elir_trt.model.autoencoder import UpsampleConv, fold_unshuffle
 from elir_trt.model.elir import Elir
-from elir_trt.model.velocity import Velocity
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.model.engine_parts import part_module
+from elir_trt.parts import TENSORS, part_shapes
 from elir_trt.recipe import Precision
 
 #: First opset with GroupNormalization in its present form.
@@ -57,40 +54,6 @@ class ExportedPart:
     data: bytes
     precision: Precision
     relative_error: float
-
-
-class _VelocityPart(nn.Module):
-    def __init__(self, velocity: Velocity) -> None:
-        super().__init__()
-        self.velocity = velocity
-
-    def forward(self, latent: Tensor, condition: Tensor) -> Tensor:
-        return self.velocity.forward_conditioned(latent, condition)
-
-
-def part_module(model: Elir, part: str) -> nn.Module:
-    """The module that an engine of ``part`` runs, as a copy.
-
-    Folded for speed, equal up to rounding: the encoder's unshuffling into its first convolution, the decoder's
-    upsampling into transposed convolutions.
-    """
-    if part == "encoder":
-        encoder = copy.deepcopy(model.enc)
-        if encoder.unshuffle > 1:
-            encoder.layers[0] = fold_unshuffle(cast(nn.Conv2d, encoder.layers[0]), encoder.unshuffle)
-            encoder.unshuffle = 1
-        return encoder
-    if part == "coarse":
-        return copy.deepcopy(model.mmse)
-    if part == "velocity":
-        return _VelocityPart(copy.deepcopy(model.fmir))
-    if part == "decoder":
-        decoder = copy.deepcopy(model.dec)
-        for index, layer in enumerate(decoder.layers):
-            if isinstance(layer, UpsampleConv):
-                decoder.layers[index] = layer.as_transposed()
-        return decoder
-    raise ValueError(f"part is {part!r}; expected one of {', '.join(PARTS)}")
 
 
 def conditioning_table(model: Elir, steps: int) -> npt.NDArray[np.float32]:

@@ -12,52 +12,30 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from elir_trt import _core
-from elir_trt.building.calibration import Calibration, Tensors, part_inputs, to_image
+from elir_trt.backends import get, reference
+from elir_trt.backends.base import Array, Run
+from elir_trt.building.calibration import Tensors, part_inputs
 from elir_trt.building.export import conditioning_table, export_part, relative_error
 from elir_trt.building.quantize import quantize, run_file
 from elir_trt.building.typed import Half, narrow, overflowing
-from elir_trt.bundle import PartRecord, SearchRow
 from elir_trt.errors import BuildError
+from elir_trt.manifest import PartRecord, SearchRow
 from elir_trt.model.elir import Elir
-from elir_trt.parts import PARTS, TENSORS
+from elir_trt.parts import PARTS
 from elir_trt.recipe import Recipe
-from elir_trt.tolerances import PART_BOUNDS, PART_PRECISIONS, PartPrecision
+from elir_trt.reference import restore, to_image
+from elir_trt.samples import Samples
+from elir_trt.tolerances import PART_BOUNDS, PartPrecision
 
-Array = npt.NDArray[np.float32]
-Run = Callable[[Tensors], Array]
 Say = Callable[[str], None]
 #: The pipeline's least PSNR against float32 where precisions were named and not searched, in dB.
 LEAST_PSNR = 30.0
 #: Runs of which the median time is taken, after one that is not counted.
 _RUNS = 15
-
-
-def parse_precision(text: str) -> Literal["auto"] | dict[str, PartPrecision]:
-    """Read "int8", "auto", or "velocity=int8,decoder=fp16"; the latter leaves the other parts as they are.
-
-    Raises:
-        BuildError: a part or a precision is unknown.
-    """
-    if text == "auto":
-        return "auto"
-    found: dict[str, PartPrecision] = {}
-    for item in text.split(","):
-        part, given, precision = item.strip().rpartition("=")
-        if precision not in PART_PRECISIONS:
-            raise BuildError(
-                f"precision is {item.strip()!r}; allowed: auto, {', '.join(PART_PRECISIONS)}, "
-                "or PART=PRECISION, separated by commas"
-            )
-        if given and part not in PARTS:
-            raise BuildError(f"precision is for part {part!r}; allowed: {', '.join(PARTS)}")
-        found.update(dict.fromkeys([part] if given else PARTS, precision))
-    return found
 
 
 @dataclass
@@ -84,14 +62,15 @@ class Chooser:
         self,
         model: Elir,
         recipe: Recipe,
-        calibration: Calibration,
+        calibration: Samples,
         *,
         size: tuple[int, int],
         backend: str,
         base: PartPrecision,
     ) -> None:
         """``base``: precision of parts that nobody asked to be another; the core's element type on a GPU."""
-        self.model, self.recipe, self.backend, self.base = model, recipe, backend, base
+        self.model, self.recipe, self.base = model, recipe, base
+        self.backend = get(backend)
         self.size, self.calibration = size, calibration
         self._floats: dict[str, bytes] = {}
         self._made: dict[tuple[str, PartPrecision], bytes] = {}
@@ -119,7 +98,7 @@ class Chooser:
             data = self.float_file(part)
             if precision in ("int8", "int8-full", "fp8"):
                 data = quantize(data, self._fed[part], precision)
-            self._made[key] = data if self.backend == "openvino" else self._typed(part, precision, data)
+            self._made[key] = data if self.backend.lowers_precision else self._typed(part, precision, data)
         return self._made[key]
 
     def _typed(self, part: str, precision: PartPrecision, data: bytes) -> bytes:
@@ -152,17 +131,18 @@ class Chooser:
     # Running
 
     def _float_run(self, part: str) -> Run:
-        return _openvino_run(self.float_file(part), part, "f32")
+        run = reference().runner(self.float_file(part), part, "fp32")
+        assert run is not None
+        return run
 
     def run(self, part: str, precision: PartPrecision) -> Run:
-        """A part as the backend computes it."""
+        """A part as the backend computes it; where none can be run here, as its file is written."""
         key = (part, precision)
         if key not in self._runs:
             data = self.file(part, precision)
-            if self.backend == "openvino":
-                self._runs[key] = _openvino_run(data, part, hint_of(precision))
-            else:
-                self._runs[key] = lambda feed: run_file(data, [feed])[0]
+            self._runs[key] = self.backend.runner(data, part, precision) or (
+                lambda feed: run_file(data, [feed])[0]
+            )
         return self._runs[key]
 
     def error(self, part: str, precision: PartPrecision) -> float:
@@ -171,19 +151,12 @@ class Chooser:
         return float(np.mean([relative_error(run(x), reference(x)) for x in self._held_out[part]]))
 
     def _restore(self, runs: Mapping[str, Run], steps: int) -> list[Array]:
-        restored = []
         first = steps * (steps - 1) // 2
-        for index, frame in enumerate(self.calibration.held_out):
-            encoded = runs["encoder"]({"image": to_image(frame)})
-            z = runs["coarse"]({"encoded": encoded})
-            if steps > 0:
-                noise = _core.noise_field(1, z.shape[1], z.shape[2], z.shape[3], index)
-                z = z + np.float32(self.recipe.sigma) * noise[None]
-            for k in range(steps):
-                row = self._table[first + k : first + k + 1]
-                z = z + runs["velocity"]({"latent": z, "condition": row}) / np.float32(steps)
-            restored.append(np.clip(runs["decoder"]({"latent": z}), 0.0, 1.0))
-        return restored
+        rows = self._table[first : first + steps]
+        return [
+            restore(runs, to_image(frame), rows, sigma=self.recipe.sigma, seed=1, index=index)
+            for index, frame in enumerate(self.calibration.held_out)
+        ]
 
     def squared_error(self, precisions: Mapping[str, PartPrecision]) -> float:
         """Mean squared error of restored frames against float32; parts that are not named are float32."""
@@ -196,10 +169,10 @@ class Chooser:
         return worst
 
     def milliseconds(self, part: str, precisions: Sequence[PartPrecision]) -> list[float]:
-        """Times of a part on this machine's CPU. For TensorRT's types they are what float32 takes, scaled."""
+        """Times of a part on this machine's CPU; where the backend's cannot be taken, what float32 takes, scaled."""
         feed = self._held_out[part][0]
-        if self.backend != "openvino":
-            shares = {"fp32": 2.0, "int8": 0.55, "int8-full": 0.5, "fp8": 0.5}
+        shares = self.backend.relative_times
+        if shares:
             (whole,) = _median_ms([self._reference[part]], feed)
             return [shares.get(precision, 1.0) * whole for precision in precisions]
         return _median_ms([self.run(part, precision) for precision in precisions], feed)
@@ -210,7 +183,7 @@ class Chooser:
         """The precisions that were asked for; parts beyond their bounds, and then the worst, a precision higher."""
         precisions = {part: asked.get(part, self.base) for part in PARTS}
         for part in PARTS:
-            say(f"{self.backend}: comparing the {part}")
+            say(f"{self.backend.name}: comparing the {part}")
             precisions[part] = self._within_bounds(part, precisions[part])
         while True:
             squared = self.squared_error(precisions)
@@ -234,7 +207,7 @@ class Chooser:
         rows: list[SearchRow] = []
         measured: dict[tuple[str, PartPrecision], tuple[float, float]] = {}
         for part in PARTS:
-            say(f"{self.backend}: measuring the {part}")
+            say(f"{self.backend.name}: measuring the {part}")
             for precision, ms in zip(candidates, self.milliseconds(part, candidates), strict=True):
                 error = self.error(part, precision)
                 squared = self.squared_error({part: precision})
@@ -308,26 +281,6 @@ class Chooser:
 def psnr_of(squared: float) -> float:
     """PSNR in dB of a mean squared error on values in [0, 1]; at most 120."""
     return float(-10 * np.log10(max(squared, 1e-12)))
-
-
-def hint_of(precision: PartPrecision | None) -> str:
-    """OpenVINO's hint for what is not quantized."""
-    from elir_trt.backends.openvino import cpu_precisions
-
-    return "f32" if precision == "fp32" or "bf16" not in cpu_precisions() else "bf16"
-
-
-def _openvino_run(data: bytes, part: str, hint: str) -> Run:
-    from elir_trt.backends.openvino import compile_part
-
-    request: Any = compile_part(data, hint).create_infer_request()
-    names = TENSORS[part][0]
-
-    def run(feed: Tensors) -> Array:
-        found: Array = request.infer({name: feed[name] for name in names})[0].copy()
-        return found
-
-    return run
 
 
 def _median_ms(runs: Sequence[Run], feed: Tensors) -> list[float]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
+
+from elir_trt.extras import needs
+
+with needs("av", extra="video", what="reading and writing videos"):
+    import av
+    from av.video.reformatter import VideoReformatter
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2

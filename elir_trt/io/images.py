@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from elir_trt.errors import ElirWarning, MediaError
+from elir_trt.extras import needs
+from elir_trt.files import write_whole
 from elir_trt.io import jpeg
 from elir_trt.io.headers import Damaged, Header, looks_like, read_header
+from elir_trt.io.paths import check_writable
+
+with needs("cv2", extra="image", what="reading and writing images"):
+    import cv2
 
 PIXEL_LIMIT = 178_956_970
 """More pixels than this are refused before decoding; where Pillow refuses too."""
-
-WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-"""Extensions that :func:`write_image` takes."""
-
-READABLE = (*WRITABLE, ".gif")
-"""Extensions of the formats that :func:`read_image` reads; it goes by content, not by name."""
 
 _OPTIONS: dict[str, list[int]] = {
     ".jpg": [
@@ -192,25 +190,6 @@ def _upright(array: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
     return np.ascontiguousarray(array)
 
 
-def check_writable(path: str | os.PathLike[str], *, overwrite: bool = True) -> Path:
-    """The path, if an image can be written there by its name; the folder's rights show when it is tried.
-
-    Raises:
-        MediaError: unknown extension, no such folder, a folder of that name, or an existing file.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in WRITABLE:
-        seen = f"extension {path.suffix!r}" if path.suffix else "no extension"
-        raise MediaError(f"{path}: {seen}; allowed for an image: {', '.join(WRITABLE)}")
-    if path.is_dir():
-        raise MediaError(f"{path}: this is a folder; expected a file name")
-    if not path.parent.is_dir():
-        raise MediaError(f"{path}: there is no folder {path.parent}; make it first")
-    if not overwrite and path.exists():
-        raise MediaError(f"{path}: exists already; give another name, or --overwrite to replace it")
-    return path
-
-
 def write_image(
     path: str | os.PathLike[str],
     rgb: npt.NDArray[np.uint8],
@@ -230,7 +209,7 @@ def write_image(
         MediaError: another extension, a size that the format does not allow, or the disk refuses.
         ValueError: the arrays are not as described.
     """
-    path = check_writable(path)
+    path = check_writable(path, "image", overwrite=True)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}; expected uint8 [H, W, 3]")
     bgr = rgb[:, :, ::-1]
@@ -250,35 +229,7 @@ def write_image(
         done = False
     if not done:
         raise MediaError(f"{path}: {suffix} cannot hold {rgb.shape[1]}x{rgb.shape[0]}; .png can")
-    write_whole(path, encoded.tobytes())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its final name and rename it, so that nobody ever sees half of it.
-
-    Raises:
-        MediaError: the folder or the disk refuses.
-    """
-    temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent
-        )
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, usual_mode())
-        os.replace(temporary, path)
-        temporary = None
+        write_whole(path, encoded.tobytes())
     except OSError as error:
         raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def usual_mode() -> int:
-    """The rights that a new file would have; temporary files start with fewer."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

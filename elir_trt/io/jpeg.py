@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import av
+from elir_trt.extras import needs
 
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -127,6 +127,7 @@ def check_codes(data: bytes) -> None:
 
     Raises:
         BadJpeg: the compressed data cannot be decoded to its end.
+        MissingPackageError: PyAV, which has FFmpeg's decoder, is not installed.
     """
     found = parse(data)
     if found.process not in (0xC0, 0xC1, 0xC2) or found.bits != 8 or found.components not in (1, 3, 4):
@@ -134,6 +135,8 @@ def check_codes(data: bytes) -> None:
     if found.height == 0 or found.width == 0:
         # The number of lines comes after the first scan (DNL); FFmpeg does not know that.
         return
+    with needs("av", extra="image", what="reading JPEG images"):
+        import av
     context = av.CodecContext.create("mjpeg", "r")
     context.options = {"err_detect": "explode"}
     context.thread_count = 1

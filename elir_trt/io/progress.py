@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from elir_trt.extras import needs
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -52,16 +54,16 @@ class RichProgress:
     def __init__(
         self, description: str = "Restoring", *, console: Console | None = None, transient: bool = False
     ) -> None:
-        # Here, because only the command line needs it.
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        with needs("rich", extra="cli", what="a bar of progress"):
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
         self._progress = Progress(
             TextColumn("{task.description}"),

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-import struct
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
-import av
-import numpy as np
-import numpy.typing as npt
-from av.stream import Disposition
-from av.video.stream import VideoStream
-
 from elir_trt.errors import ElirWarning, MediaError
+from elir_trt.extras import needs
+from elir_trt.io import rotation
 from elir_trt.io.colour import Colour, Converter, colour_of, default_colour
 from elir_trt.io.containers import missing_bytes
 from elir_trt.io.headers import image_format, looks_like
+from elir_trt.io.source import Frame, Source
 from elir_trt.io.times import Continuity, Timeline
+
+with needs("av", extra="video", what="reading videos"):
+    import av
+    from av.stream import Disposition
+    from av.video.stream import VideoStream
 
 Damage = Literal["error", "warn"]
 
@@ -33,29 +33,22 @@ _UNSORTED = {"avi": 16, "mpegts": 16, "mpeg": 16}
 _FLOATING = {"mpegts", "mpeg"}
 
 
-@dataclass(frozen=True)
-class VideoFrame:
-    """A decoded frame, upright.
+@dataclass(frozen=True, kw_only=True)
+class VideoFrame(Frame):
+    """A decoded frame, upright: ``pixels`` are ``[H, W, 3]`` uint8, ``timestamp_s`` counts from the file's start.
 
     Attributes:
-        rgb: ``[H, W, 3]`` uint8.
         pts: time of display in ticks of ``time_base``; it rises from frame to frame.
         time_base: seconds per tick.
         duration: ticks that the frame is shown for, 0 if the file does not say.
     """
 
-    rgb: npt.NDArray[np.uint8]
     pts: int
     time_base: Fraction
     duration: int
 
-    @property
-    def time(self) -> float:
-        """Seconds from the start of the file."""
-        return float(self.pts * self.time_base)
 
-
-class VideoReader:
+class VideoReader(Source):
     """The frames of a video file, in the order of display.
 
     The first video stream is read that is no cover picture. Frames come upright, in 8 bits, all of one size:
@@ -185,13 +178,12 @@ class VideoReader:
             raise MediaError(f"{path}: its video stream {stream.index} holds no frame that can be decoded")
         self._first: av.VideoFrame | None = first
         self._stored = (first.height, first.width)
-        self._matrix = _display_matrix(first)
-        a, b, _, d = self._matrix
-        self._turned = not a and not d
-        self.rotation = (90 if b > 0 else 270) if self._turned else (180 if a < 0 and d < 0 else 0)
-        self.size = self._stored[::-1] if self._turned else self._stored
+        self._matrix = rotation.display_matrix(first)
+        turned = rotation.swaps_sides(self._matrix)
+        self.rotation = rotation.degrees(self._matrix)
+        self.size: tuple[int, int] = self._stored[::-1] if turned else self._stored
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
-        self.pixel_aspect = 1 / aspect if self._turned else aspect
+        self.pixel_aspect = 1 / aspect if turned else aspect
         self.colour: Colour = colour_of(first)
         if first.format.is_rgb:
             self.colour = default_colour(*self.size)
@@ -301,7 +293,14 @@ class VideoReader:
         if (frame.height, frame.width) != self._stored:
             self._warn_size(frame)
         rgb = self._converter.to_rgb(frame, colour_of(frame), self._stored)
-        return VideoFrame(_turn(rgb, self._matrix), pts, self.time_base, frame.duration or 0)
+        return VideoFrame(
+            rotation.turn(rgb, self._matrix),
+            float(pts * self.time_base),
+            self.path,
+            pts=pts,
+            time_base=self.time_base,
+            duration=frame.duration or 0,
+        )
 
     def _warn_size(self, frame: av.VideoFrame) -> None:
         if not self._size_warned:
@@ -356,47 +355,6 @@ class VideoReader:
             raise MediaError(f"{message}; --damaged warn keeps what can be decoded")
         warnings.warn(f"{message}; what can be decoded is kept", ElirWarning, stacklevel=3)
 
-    # Closing
-
     def close(self) -> None:
         """Close the file."""
         self.container.close()
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """The signs of the frame's display matrix, if it turns by quarters or mirrors; else identity."""
-    side_data: Any = frame.side_data  # typed as a dict, but it is a sequence
-    for item in side_data:
-        if item.type.name == "DISPLAYMATRIX":
-            numbers = struct.unpack("=9i", bytes(item))
-            a, b, c, d = (int(np.sign(n)) if abs(n) > 1 << 14 else 0 for n in (*numbers[:2], *numbers[3:5]))
-            if (a and d and not b and not c) or (b and c and not a and not d):
-                return a, b, c, d
-    return 1, 0, 0, 1
-
-
-def _turn(rgb: npt.NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
-    """Apply a display matrix: x' = a x + c y, y' = b x + d y, with y pointing down."""
-    a, b, c, d = matrix
-    if (a, d) == (1, 1):
-        return rgb
-    across, down = a, d
-    if not a and not d:
-        rgb = rgb.swapaxes(0, 1)
-        across, down = c, b
-    if across < 0:
-        rgb = rgb[:, ::-1]
-    if down < 0:
-        rgb = rgb[::-1]
-    return np.ascontiguousarray(rgb)

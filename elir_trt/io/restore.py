@@ -1,55 +1,24 @@
-"""Restoring files: an image, a folder of images, or a video."""
+"""Restoring files: an image, a folder of images, or a video. Chooses source and sink; the pump does the work."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-import cv2
-import numpy as np
-import numpy.typing as npt
+from elir_trt.errors import ElirError, MediaError
+from elir_trt.io.paths import check_writable, image_name, media_kind, video_name
+from elir_trt.io.progress import ProgressCallback
+from elir_trt.io.pumping import PumpReport, SupportsStream, pump
+from elir_trt.io.source import Frame, Unreadable
 
-from elir_trt.errors import ElirError, FrameError, MediaError
-from elir_trt.io import images, writer
-from elir_trt.io.headers import image_format
-from elir_trt.io.images import Image, read_image, write_image
-from elir_trt.io.progress import ProgressCallback, Rate
-from elir_trt.io.reader import Damage, VideoFrame, VideoReader
-from elir_trt.io.writer import VideoWriter
+if TYPE_CHECKING:
+    from elir_trt.stream import Noise
 
-DEPTH = 3
-"""Frames in the ring of a stream: one is decoded and one encoded while one is restored."""
-
-# Waiting is done in pieces, because Ctrl-C is noticed between them only.
-_PATIENCE = 0.2
-
-Pixels = npt.NDArray[np.uint8]
-Noise = Literal["fixed", "per-frame", "off"]
-
-
-class SupportsStream(Protocol):
-    """What is needed of a restorer: :meth:`elir_trt.restorer.Restorer.stream`."""
-
-    @property
-    def order(self) -> Literal["rgb", "bgr"]:
-        """Channel order of its frames."""
-
-    def stream(
-        self,
-        *,
-        depth: int = ...,
-        steps: int | None = ...,
-        seed: int = ...,
-        noise: Noise = ...,
-        size: tuple[int, int] | None = ...,
-    ) -> Any:
-        """Open a stream."""
+Damage = Literal["error", "warn"]
 
 
 @dataclass
@@ -76,24 +45,6 @@ class RestoreReport:
     def failed(self) -> int:
         """How many inputs could not be restored."""
         return len(self.failures)
-
-
-@dataclass(frozen=True)
-class _Job:
-    restorer: SupportsStream
-    compare: bool
-    options: dict[str, Any]
-    overwrite: bool
-    damaged: Damage
-    progress: ProgressCallback | None
-    on_error: Callable[[Path, ElirError], None] | None
-
-    def stream(self, size: tuple[int, int]) -> Any:
-        return self.restorer.stream(depth=DEPTH, size=size, **self.options)
-
-    def ordered(self, frame: Pixels) -> Pixels:
-        """To the restorer's channel order, or back."""
-        return frame[:, :, ::-1] if self.restorer.order == "bgr" else frame
 
 
 def restore_path(
@@ -129,271 +80,93 @@ def restore_path(
 
     Raises:
         MediaError: the input cannot be read, or the output not written.
+        MissingPackageError: the package for such files is not installed; the message says which.
         ElirError: the restorer failed.
-        KeyboardInterrupt: passed on; a video is finished first, so that what was done is playable.
+        KeyboardInterrupt, SystemExit: Ctrl-C and SIGTERM; a video is finished first, so that what was done is
+            playable.
     """
-    job = _Job(
-        restorer,
-        compare,
-        {"steps": steps, "seed": seed, "noise": noise},
-        overwrite,
-        damaged,
-        progress,
-        on_error,
-    )
     source, target = Path(input), Path(output)
     kind = media_kind(source)
-    rate = Rate()
-    if kind == "folder":
-        report = _restore_folder(job, source, target)
-    else:
-        if target.is_dir():
-            target = target / (_image_name(source) if kind == "image" else _video_name(source))
-        restore = _restore_image if kind == "image" else _restore_video
-        report = restore(job, source, target)
-    report.seconds = rate.seconds
+    if kind != "folder" and target.is_dir():
+        target = target / (image_name(source) if kind == "image" else video_name(source))
+    run = partial(pump, restorer=restorer, steps=steps, seed=seed, noise=noise, progress=progress)
+    if kind == "video":
+        return _restore_video(run, source, target, compare=compare, overwrite=overwrite, damaged=damaged)
+    if kind == "image":
+        return _restore_images(run, {source: target}, compare=compare, overwrite=overwrite)
+    failures: list[tuple[Path, ElirError]] = []
+
+    def fail(item: Frame | Unreadable, error: ElirError) -> None:
+        path = Path(str(item.origin))
+        failures.append((path, error))
+        if on_error is not None:
+            on_error(path, error)
+
+    run = partial(run, on_error=fail)
+    report = _restore_images(run, _targets(source, target), compare=compare, overwrite=overwrite)
+    report.failures = failures
     return report
 
 
-def media_kind(path: Path) -> Literal["folder", "image", "video"]:
-    """What a path holds: by its first bytes, and by its name where they say nothing.
+def _targets(source: Path, target: Path) -> dict[Path, Path]:
+    """The images of a folder and where each goes; the folders for that are made."""
+    from elir_trt.io.folder import find_images
 
-    Raises:
-        MediaError: there is nothing, or it cannot be read.
-    """
-    if path.is_dir():
-        return "folder"
-    try:
-        with open(path, "rb") as file:
-            start = file.read(16)
-    except FileNotFoundError:
-        raise MediaError(f"{path}: there is no such file or folder") from None
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return "image" if image_format(start) or path.suffix.lower() in images.READABLE else "video"
-
-
-def _image_name(source: Path) -> Path:
-    return Path(source.name if source.suffix.lower() in images.WRITABLE else f"{source.stem}.png")
-
-
-def _video_name(source: Path) -> Path:
-    return Path(source.name if source.suffix.lower() in writer.WRITABLE else f"{source.stem}.mp4")
-
-
-# Images
-
-
-def _restore_image(job: _Job, source: Path, target: Path) -> RestoreReport:
-    report = RestoreReport()
-    _restore_images(job, [(source, target)], report)
-    if report.failures:
-        raise report.failures[0][1]
-    return report
-
-
-def _restore_folder(job: _Job, source: Path, target: Path) -> RestoreReport:
     if target.exists() and not target.is_dir():
         raise MediaError(f"{target}: this is a file; a folder of images needs a folder as output")
     if target.exists() and target.samefile(source):
         raise MediaError(f"{target}: input and output are the same folder; give another output")
-    inside = target.resolve()
-    found = [
-        path
-        for path in sorted(source.rglob("*"))
-        if path.suffix.lower() in images.READABLE and path.is_file() and inside not in path.resolve().parents
-    ]
-    if not found:
-        raise MediaError(f"{source}: this folder holds no images; allowed: {', '.join(images.READABLE)}")
-    report = RestoreReport()
-    jobs: list[tuple[Path, Path]] = []
-    taken: dict[Path, Path] = {}
-    for path in found:
-        to = target / path.parent.relative_to(source) / _image_name(path)
-        if to in taken:
-            _fail(job, report, path, MediaError(f"{path}: its output {to} is that of {taken[to]} already"))
-            continue
-        taken[to] = path
+    targets = {
+        path: target / path.parent.relative_to(source) / image_name(path)
+        for path in find_images(source, outside=target)
+    }
+    for folder in {to.parent for to in targets.values()}:
         try:
-            to.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise MediaError(f"{to.parent}: cannot be made: {error.strerror or error}") from None
-        jobs.append((path, to))
-    _restore_images(job, jobs, report)
-    return report
+            raise MediaError(f"{folder}: cannot be made: {error.strerror or error}") from None
+    return targets
 
 
-def _restore_images(job: _Job, pairs: Iterable[tuple[Path, Path]], report: RestoreReport) -> None:
-    """Restore images in turn, with as many in work as the ring holds while their size stays the same."""
-    pairs = list(pairs)
-    rate = Rate()
-    pending: deque[tuple[Image, Path]] = deque()
+def _restore_images(
+    run: Callable[..., PumpReport], targets: Mapping[Path, Path], *, compare: bool, overwrite: bool
+) -> RestoreReport:
+    from elir_trt.io.folder import ImageSink, ImageSource
 
-    def step() -> None:
-        report.fps = rate.step()
-        if job.progress is not None:
-            job.progress(rate.done, len(pairs), report.fps)
+    first: dict[Path, Path] = {}
+    for path, target in targets.items():
+        first.setdefault(target, path)
 
-    def collect() -> None:
-        image, target = pending.popleft()
-        try:
-            after = job.ordered(wait_for_result(stream).frame)
-        except FrameError as error:
-            _fail(job, report, image.path, error)
-        else:
-            # Not caught: a full disk would fail for every further image too.
-            _write(target, image, after, job.compare)
-            report.outputs.append(target)
-            report.frames += 1
-            report.notes += [f"{image.path}: {note}" for note in image.notes]
-        step()
+    def check(path: Path) -> None:
+        target = targets[path]
+        if first[target] != path:
+            raise MediaError(f"{path}: its output {target} is that of {first[target]} already")
+        check_writable(target, "image", overwrite=overwrite, source=path)
 
-    stream: Any = None
-    size: tuple[int, int] | None = None
-    try:
-        for source, target in pairs:
-            try:
-                images.check_writable(target, overwrite=job.overwrite)
-                if target.exists() and target.samefile(source):
-                    raise MediaError(f"{target}: input and output are the same file; give another output")
-                image = read_image(source)
-                if image.rgb.shape[:2] != size:
-                    while pending:
-                        collect()
-                    if stream is not None:
-                        stream.close()
-                        stream = None
-                    size = None
-                    wanted = (image.rgb.shape[0], image.rgb.shape[1])
-                    stream = job.stream(wanted)
-                    size = wanted
-                if len(pending) >= DEPTH:
-                    collect()
-                stream.submit(job.ordered(image.rgb))
-            except _OutputError:
-                raise
-            except ElirError as error:
-                _fail(job, report, source, error)
-                step()
-                continue
-            pending.append((image, target))
-        while pending:
-            collect()
-    finally:
-        if stream is not None:
-            stream.close()
+    sink = ImageSink(lambda frame: targets[Path(str(frame.origin))], compare=compare)
+    with ImageSource(list(targets), check=check) as images:
+        done = run(images, sink=sink)
+    return RestoreReport(
+        outputs=sink.outputs, frames=done.frames, seconds=done.seconds, fps=done.fps, notes=sink.notes
+    )
 
 
-class _OutputError(MediaError):
-    """The output cannot be written, whatever the input."""
+def _restore_video(
+    run: Callable[..., PumpReport],
+    source: Path,
+    target: Path,
+    *,
+    compare: bool,
+    overwrite: bool,
+    damaged: Damage,
+) -> RestoreReport:
+    from elir_trt.io.video import VideoReader, VideoSink
 
-
-def _fail(job: _Job, report: RestoreReport, source: Path, error: ElirError) -> None:
-    report.failures.append((source, error))
-    if job.on_error is not None:
-        job.on_error(source, error)
-
-
-def _write(target: Path, image: Image, after: Pixels, compare: bool) -> None:
-    alpha = image.alpha
-    if alpha is not None:
-        alpha = _resize(alpha, after.shape)
-    if compare:
-        after = _side_by_side(image.rgb, after)
-        alpha = None if alpha is None else np.hstack([alpha, alpha])
-    try:
-        write_image(target, after, alpha)
-    except MediaError as error:
-        raise _OutputError(str(error)) from None
-
-
-def _side_by_side(before: Pixels, after: Pixels) -> Pixels:
-    return np.hstack([_resize(before, after.shape), after])
-
-
-def _resize(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
-    if pixels.shape[:2] == shape[:2]:
-        return pixels
-    return np.asarray(cv2.resize(pixels, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-
-
-def wait_for_result(stream: Any) -> Any:
-    """The next result; Ctrl-C is noticed while waiting."""
-    while True:
-        try:
-            return stream.result(timeout=_PATIENCE)
-        except TimeoutError:
-            continue
-
-
-# Videos
-
-
-class _Feeder:
-    """Decodes and submits in a thread of its own, while the caller collects and encodes."""
-
-    def __init__(self, reader: VideoReader, stream: Any, job: _Job) -> None:
-        self._reader = reader
-        self._stream = stream
-        self._job = job
-        self._stop = threading.Event()
-        self.submitted: deque[VideoFrame] = deque()
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="elir-decode", daemon=True)
-
-    def _run(self) -> None:
-        try:
-            for frame in self._reader:
-                self.submitted.append(frame)
-                while not self._stop.is_set():
-                    with contextlib.suppress(TimeoutError):
-                        self._stream.submit(self._job.ordered(frame.rgb), frame.time, timeout=_PATIENCE)
-                        break
-                if self._stop.is_set():
-                    return
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._stream.close()
-
-    def __enter__(self) -> _Feeder:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def _restore_video(job: _Job, source: Path, target: Path) -> RestoreReport:
-    # Before the first frame is restored, not after the last.
-    writer.check_writable(target, overwrite=job.overwrite, source=source)
-    report = RestoreReport()
-    with VideoReader(source, damaged=job.damaged, copy=True) as reader:
-        report.notes += [f"{source}: {note}" for note in reader.notes]
-        stream = job.stream(reader.size)
-        rate = Rate()
-        output: VideoWriter | None = None
-        with _Feeder(reader, stream, job) as feeder, contextlib.ExitStack() as stack:
-            while True:
-                try:
-                    result = wait_for_result(stream)
-                except EOFError:
-                    break
-                before = feeder.submitted.popleft()
-                after = job.ordered(result.frame)
-                if job.compare:
-                    after = _side_by_side(before.rgb, after)
-                if output is None:
-                    size = (after.shape[0], after.shape[1])
-                    output = VideoWriter(target, size=size, template=reader, overwrite=job.overwrite)
-                    stack.enter_context(output)
-                output.write(after, before.pts, before.duration)
-                report.frames += 1
-                report.fps = rate.step()
-                if job.progress is not None:
-                    job.progress(report.frames, reader.frames, report.fps)
-            if feeder.error is not None:
-                raise feeder.error
-    report.outputs.append(target)
-    return report
+    check_writable(target, "video", overwrite=overwrite, source=source)  # before the source is opened
+    with VideoReader(source, damaged=damaged, copy=True) as reader:
+        sink = VideoSink(target, template=reader, compare=compare, overwrite=overwrite)
+        done = run(reader, sink=sink)
+        notes = [f"{source}: {note}" for note in reader.notes]
+    return RestoreReport(
+        outputs=[target], frames=done.frames, seconds=done.seconds, fps=done.fps, notes=notes
+    )

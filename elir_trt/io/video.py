@@ -1,8 +1,97 @@
-"""Reading and writing video files: see :mod:`~elir_trt.io.reader` and :mod:`~elir_trt.io.writer`."""
+"""Video files: the reader is a source, and here is the sink; see also :mod:`~elir_trt.io.writer`."""
 
 from __future__ import annotations
 
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elir_trt.io.compare import side_by_side
+from elir_trt.io.paths import check_writable
 from elir_trt.io.reader import VideoFrame, VideoReader
+from elir_trt.io.sink import Sink
+from elir_trt.io.source import Frame
 from elir_trt.io.writer import VideoWriter
 
-__all__ = ["VideoFrame", "VideoReader", "VideoWriter"]
+if TYPE_CHECKING:
+    from elir_trt.stream import Result
+
+__all__ = ["VideoFrame", "VideoReader", "VideoSink", "VideoWriter"]
+
+
+class VideoSink(Sink):
+    """Writes results to a video file, which is begun with the first of them, because that tells the size.
+
+    Frames keep the times that they had in the source. An interrupted video is finished, so that what was done is
+    playable.
+    """
+
+    finish_on_interrupt = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        template: VideoReader | None = None,
+        rate: Fraction | int | None = None,
+        compare: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Check the name; writes nothing yet.
+
+        Args:
+            path: ending in .mp4, .m4v, .mov, .mkv or .webm.
+            template: the source, whose other streams and tags are taken over, see :class:`VideoWriter`.
+            rate: frames per second; needed without a template.
+            compare: write before and after side by side.
+            overwrite: replace an existing file.
+
+        Raises:
+            MediaError: the name or the folder does not allow it.
+        """
+        source = template.path if template else None
+        self.path: Path = check_writable(path, "video", overwrite=overwrite, source=source)
+        self._template = template
+        self._rate = rate
+        self._compare = compare
+        self._overwrite = overwrite
+        self._writer: VideoWriter | None = None
+        self._latest: int | None = None
+
+    def write(self, result: Result, frame: Frame) -> None:
+        """Encode a frame.
+
+        Raises:
+            MediaError: the disk is full, or the file cannot be written for another reason.
+        """
+        pixels = side_by_side(frame.pixels, result.frame) if self._compare else result.frame
+        if self._writer is None:
+            size = (pixels.shape[0], pixels.shape[1])
+            self._writer = VideoWriter(
+                self.path, size=size, template=self._template, rate=self._rate, overwrite=self._overwrite
+            )
+        if isinstance(frame, VideoFrame) and self._template is not None:
+            self._writer.write(pixels, frame.pts, frame.duration)
+            return
+        pts: int | None = None
+        if frame.timestamp_s is not None:
+            pts = round(frame.timestamp_s / self._writer.time_base)
+            # Two frames within a tick: times have to rise.
+            pts = pts if self._latest is None else max(pts, self._latest + 1)
+            self._latest = pts
+        self._writer.write(pixels, pts)
+
+    def close(self, *, complete: bool = True) -> None:
+        """Finish the file and give it its name; there is none if nothing was written.
+
+        Raises:
+            MediaError: the disk is full, or the file cannot be written for another reason.
+        """
+        if self._writer is not None:
+            self._writer.close(complete=complete)
+
+    def abort(self) -> None:
+        """Give the file up: nothing stays behind."""
+        if self._writer is not None:
+            self._writer.abort()

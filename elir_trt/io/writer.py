@@ -5,30 +5,29 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import tempfile
 import warnings
 from collections import deque
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.codec.context import Flags
-from av.stream import Disposition
 
 from elir_trt.errors import ElirWarning, MediaError
+from elir_trt.extras import needs
+from elir_trt.files import written_whole
 from elir_trt.io.colour import LIMITED, Colour, Converter, default_colour
-from elir_trt.io.images import usual_mode
+from elir_trt.io.paths import check_writable
 from elir_trt.io.reader import VideoReader
 
-_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+with needs("av", extra="video", what="writing videos"):
+    import av
+    from av.codec.context import Flags
+    from av.stream import Disposition
 
-WRITABLE = tuple(_CONTAINERS)
-"""Extensions that :class:`VideoWriter` takes."""
+_CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 # Muxers write these themselves, or they are true of the source only.
 _STALE = (
@@ -43,28 +42,8 @@ _STALE = (
 )
 
 
-def check_writable(
-    path: str | os.PathLike[str], *, overwrite: bool = False, source: str | os.PathLike[str] | None = None
-) -> Path:
-    """The path, if a video can be written there by its name; the folder's rights show when it is tried.
-
-    Raises:
-        MediaError: unknown extension, no such folder, the same file as ``source``, or an existing file.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in WRITABLE:
-        seen = f"extension {path.suffix!r}" if path.suffix else "no extension"
-        raise MediaError(f"{path}: {seen}; allowed for a video: {', '.join(WRITABLE)}")
-    if path.is_dir():
-        raise MediaError(f"{path}: this is a folder; expected a file name")
-    if not path.parent.is_dir():
-        raise MediaError(f"{path}: there is no folder {path.parent}; make it first")
-    if path.exists():
-        if source is not None and os.path.samefile(path, source):
-            raise MediaError(f"{path}: input and output are the same file; give another output")
-        if not overwrite:
-            raise MediaError(f"{path}: exists already; give another name, or --overwrite to replace it")
-    return path
+class _GivenUp(Exception):
+    """The file is not to become one."""
 
 
 class VideoWriter:
@@ -109,7 +88,8 @@ class VideoWriter:
             MediaError: the name or the folder does not allow it, or the encoder refuses the size.
             ValueError: neither template nor rate.
         """
-        self.path = check_writable(path, overwrite=overwrite, source=template.path if template else None)
+        source = template.path if template else None
+        self.path = check_writable(path, "video", overwrite=overwrite, source=source)
         self.size = size
         found = rate or (template.rate if template else None)
         if found is None and template is None:
@@ -129,27 +109,17 @@ class VideoWriter:
         self._reached = Fraction(0)
         self._end = Fraction(0)
         self._open = False
-        self._temporary = self._make_temporary()
+        self._whole = contextlib.ExitStack()
         try:
-            self._container = self._start(crf, preset)
-            self._open = True
-        except BaseException as error:
-            self._remove()
-            if isinstance(error, (av.error.FFmpegError, OSError)):
-                raise self._refusal(error) from None
-            raise
+            with contextlib.ExitStack() as stack:
+                self._temporary = stack.enter_context(written_whole(self.path))
+                self._container = self._start(crf, preset)
+                self._whole = stack.pop_all()
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._refusal(error) from None
+        self._open = True
 
     # Setting up
-
-    def _make_temporary(self) -> Path:
-        try:
-            descriptor, name = tempfile.mkstemp(
-                prefix=f".{self.path.stem[:40]}-", suffix=self.path.suffix, dir=self.path.parent
-            )
-        except OSError as error:
-            raise self._refusal(error) from None
-        os.close(descriptor)
-        return Path(name)
 
     def _start(self, crf: int, preset: str) -> Any:
         kind = _CONTAINERS[self.path.suffix.lower()]
@@ -280,43 +250,38 @@ class VideoWriter:
 
     # Finishing
 
-    def close(self) -> None:
+    def close(self, *, complete: bool = True) -> None:
         """Finish the file and give it its name.
+
+        Args:
+            complete: all frames were written; False: copied streams end where the frames do.
 
         Raises:
             MediaError: the disk is full, or the file cannot be written for another reason.
         """
-        self._finish(interrupted=False)
-
-    def _finish(self, *, interrupted: bool) -> None:
         if not self._open:
             return
         self._open = False
         try:
-            if self._written:
-                for packet in self._stream.encode(None):
-                    self._container.mux(packet)
-            self._collect()
-            self._copy_until(self._end if interrupted else None)
-            self._container.close()
-            os.chmod(self._temporary, usual_mode())
-            os.replace(self._temporary, self.path)
+            with self._whole:
+                if self._written:
+                    for packet in self._stream.encode(None):
+                        self._container.mux(packet)
+                self._collect()
+                self._copy_until(None if complete else self._end)
+                self._container.close()
         except (av.error.FFmpegError, OSError) as error:
             raise self._refusal(error) from None
-        finally:
-            self._remove()
 
     def abort(self) -> None:
         """Give the file up: nothing stays behind."""
-        if self._open:
-            self._open = False
+        if not self._open:
+            return
+        self._open = False
+        with contextlib.suppress(_GivenUp), self._whole:
             with contextlib.suppress(av.error.FFmpegError, OSError):
                 self._container.close()
-        self._remove()
-
-    def _remove(self) -> None:
-        with contextlib.suppress(OSError):
-            self._temporary.unlink()
+            raise _GivenUp
 
     def _refusal(self, error: Exception) -> MediaError:
         reason = getattr(error, "strerror", None) or error
@@ -334,7 +299,7 @@ class VideoWriter:
         if kind is None:
             self.close()
         elif issubclass(kind, KeyboardInterrupt) and self._written:
-            self._finish(interrupted=True)
+            self.close(complete=False)
         else:
             self.abort()
 

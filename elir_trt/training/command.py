@@ -12,8 +12,9 @@ import torch
 
 from elir_trt.degradations import degradation, to_uint8
 from elir_trt.metrics import psnr, ssim
+from elir_trt.procedural import dead_leaves
 from elir_trt.recipe import Recipe
-from elir_trt.training.data import Crops, Image, dead_leaves, load_photos
+from elir_trt.training.data import Crops, Image, load_photos
 from elir_trt.training.sheets import loss_plot, sample_sheet
 from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, to_tensor
 

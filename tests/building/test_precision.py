@@ -18,18 +18,20 @@ from onnx import TensorProto, numpy_helper
 
 import elir_trt
 from elir_trt.building import build, precision
-from elir_trt.building.calibration import Calibration, load_calibration, part_inputs
+from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part, relative_error
-from elir_trt.building.precision import Chooser, parse_precision
+from elir_trt.building.precision import Chooser
 from elir_trt.building.quantize import count_quantized, quantize, run_file
+from elir_trt.building.request import parse_precision
 from elir_trt.building.typed import narrow, overflowing
 from elir_trt.bundle import Bundle
 from elir_trt.cli import main
 from elir_trt.errors import BuildError, CalibrationError
 from elir_trt.model import load_model
 from elir_trt.parts import PARTS
+from elir_trt.procedural import dead_leaves
 from elir_trt.recipe import Recipe
-from elir_trt.training.data import dead_leaves
+from elir_trt.samples import Samples, load_samples
 from elir_trt.verify import verify
 
 SIZE = (64, 128)
@@ -52,12 +54,12 @@ def pictures() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def calibration(recipe: Recipe, pictures: list[np.ndarray]) -> Calibration:
-    return load_calibration(recipe, SIZE, pictures)
+def calibration(recipe: Recipe, pictures: list[np.ndarray]) -> Samples:
+    return load_samples(recipe, SIZE, pictures)
 
 
 @pytest.fixture(scope="module")
-def fed(model: Any, recipe: Recipe, calibration: Calibration) -> dict[str, Any]:
+def fed(model: Any, recipe: Recipe, calibration: Samples) -> dict[str, Any]:
     return part_inputs(model, recipe, calibration.frames)
 
 
@@ -69,11 +71,11 @@ def test_a_folder_and_a_video_give_a_spread_of_frames(
 ) -> None:
     for index, picture in enumerate(pictures):
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
-    found = load_calibration(recipe, SIZE, tmp_path)
+    found = load_samples(recipe, SIZE, tmp_path)
     assert len(found.frames) + len(found.held_out) == 6
     assert {frame.shape for frame in (*found.frames, *found.held_out)} == {(64, 128, 3)}
-    assert found.digest == load_calibration(recipe, SIZE, tmp_path).digest
-    assert found.digest != load_calibration(recipe, SIZE, tmp_path, seed=1).digest
+    assert found.digest == load_samples(recipe, SIZE, tmp_path).digest
+    assert found.digest != load_samples(recipe, SIZE, tmp_path, seed=1).digest
     video = tmp_path / "clip.mp4"
     from elir_trt.io.writer import VideoWriter  # noqa: F401  (the encoder is there)
 
@@ -81,7 +83,7 @@ def test_a_folder_and_a_video_give_a_spread_of_frames(
     for index in range(60):
         writer.write(np.roll(pictures[0], 2 * index, axis=1))
     writer.release()
-    moving = load_calibration(recipe, SIZE, video)
+    moving = load_samples(recipe, SIZE, video)
     assert len(moving.frames) + len(moving.held_out) == 12
 
 
@@ -159,7 +161,7 @@ def test_narrowed_files_compute_the_same(half: Any, model: Any, fed: dict[str, A
             assert relative_error(found, expected) < 5e-3
 
 
-def test_overflow_is_found_and_kept_wide(model: Any, recipe: Recipe, calibration: Calibration) -> None:
+def test_overflow_is_found_and_kept_wide(model: Any, recipe: Recipe, calibration: Samples) -> None:
     import copy
 
     loud = copy.deepcopy(model)
@@ -239,7 +241,7 @@ def test_int8_on_the_cpu_is_gated_and_verified(
 
 
 def test_a_part_that_drifts_is_built_a_precision_higher(
-    recipe: Recipe, model: Any, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, model: Any, calibration: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chooser = Chooser(model, recipe, calibration, size=SIZE, backend="openvino", base="fp32")
     true_error = chooser.error
@@ -254,9 +256,7 @@ def test_a_part_that_drifts_is_built_a_precision_higher(
     )
 
 
-def test_the_pipelines_floor_raises_the_worst_part(
-    recipe: Recipe, model: Any, calibration: Calibration
-) -> None:
+def test_the_pipelines_floor_raises_the_worst_part(recipe: Recipe, model: Any, calibration: Samples) -> None:
     chooser = Chooser(model, recipe, calibration, size=SIZE, backend="openvino", base="fp32")
     choice = chooser.named({"decoder": "int8"}, 100.0, lambda text: None)
     assert choice.precisions["decoder"] == "fp32"

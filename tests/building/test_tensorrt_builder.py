@@ -17,8 +17,8 @@ import ml_dtypes  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from elir_trt.building.tensorrt_builder import EngineBuild, build_engine  # noqa: E402
-from elir_trt.building.widen import widen_transposed  # noqa: E402
+from elir_trt.backends.tensorrt_builder import EngineBuild, build_engine  # noqa: E402
+from elir_trt.backends.widen import widen_transposed  # noqa: E402
 
 TYPES = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 

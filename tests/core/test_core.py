@@ -1,60 +1,15 @@
-"""The core against plain numpy and torch, with parts that are Python functions."""
+"""The stages of the core against plain numpy and torch, with parts that are Python functions."""
 
 from __future__ import annotations
 
-import gc
-import threading
-import time
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from core_streams import RNG, frame_of, make, nothing, wire
 
 from elir_trt import _core
-
-RNG = np.random.default_rng(0)
-
-
-def make(frame: tuple[int, int], engine: tuple[int, int], **changes: Any) -> _core.Stream:
-    options: dict[str, Any] = {
-        "frame_height": frame[0],
-        "frame_width": frame[1],
-        "engine_height": engine[0],
-        "engine_width": engine[1],
-        "scaled_height": frame[0],
-        "scaled_width": frame[1],
-        "scale_y": 1.0,
-        "scale_x": 1.0,
-        "interpolation": "bicubic",
-        "tiles": [(0, 0)],
-        "downscale": 4,
-        "latent_channels": 5,
-        "sigma": 0.0,
-        "steps": 0,
-        "table": np.zeros((0, 3), np.float32),
-    }
-    options.update(changes)
-    return _core.Stream(**options)
-
-
-def nothing(handle: int) -> None:
-    assert handle == 0
-
-
-def wire(stream: _core.Stream, **parts: Any) -> _core.Stream:
-    """Parts that do nothing, and a decoder that passes the image through, unless others are given."""
-    image, decoded = stream.buffer("image"), stream.buffer("decoded")
-    all_parts = {"encoder": nothing, "coarse": nothing, "velocity": nothing}
-    all_parts["decoder"] = lambda handle: np.copyto(decoded, image)
-    for name, part in {**all_parts, **parts}.items():
-        stream.set_part(name, part)
-    stream.start()
-    return stream
-
-
-def frame_of(height: int, width: int) -> np.ndarray:
-    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 3), (16, 16), (13, 31)])
@@ -110,18 +65,74 @@ def test_nearest_repeats_pixels() -> None:
     assert np.array_equal(stream.result().frame, frame.repeat(8, 0).repeat(8, 1))
 
 
-def test_tiles_are_averaged_where_they_overlap() -> None:
-    stream = make((24, 32), (16, 16), tiles=[(y, x) for y in (0, 8) for x in (0, 8, 16)])
+def hann_weights(starts: list[int], tile: int, length: int) -> list[np.ndarray]:
+    """How much each tile along one axis counts before all are scaled to a sum of 1."""
+    weights = []
+    for start in starts:
+        end = min(start + tile, length)
+        ramp = np.ones(end - start)
+        before = [s for s in starts if s < start]
+        after = [s for s in starts if s > start]
+        if before and (over := max(before) + tile - start) > 0:
+            ramp[:over] *= 0.5 - 0.5 * np.cos(np.pi * (np.arange(min(over, len(ramp))) + 0.5) / over)
+        if after and (over := end - min(after)) > 0:
+            ramp[-over:] *= (0.5 - 0.5 * np.cos(np.pi * (np.arange(over) + 0.5) / over))[::-1]
+        weights.append(ramp)
+    return weights
+
+
+# The last tiles are shifted back inside, so that up to three lie over one place.
+ROWS, COLUMNS = [0, 8, 12], [0, 8, 16]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4, 9, 16])
+def test_tiles_are_blended_where_they_overlap(batch: int) -> None:
+    """With raised cosines, whatever the tiles show, and however many of them go through the engines together."""
+    tiles = [(y, x) for y in ROWS for x in COLUMNS]
+    stream = make((28, 32), (16, 16), tiles=tiles, batch=batch)
     decoded = stream.buffer("decoded")
-    calls = iter(range(6))
-    wire(stream, decoder=lambda handle: decoded.fill(next(calls) / 10))
-    stream.submit(frame_of(24, 32))
-    total, count = np.zeros((24, 32)), np.zeros((24, 32))
-    for index, (y, x) in enumerate((y, x) for y in (0, 8) for x in (0, 8, 16)):
-        total[y : y + 16, x : x + 16] += index / 10
-        count[y : y + 16, x : x + 16] += 1
-    expected = np.rint(255 * np.float32(total / count))
-    assert np.abs(stream.result().frame - expected[:, :, None]).max() <= 1
+    assert decoded.shape == (batch, 3, 16, 16)
+    shown = RNG.random((len(tiles), 3, 16, 16)).astype(np.float32)
+    calls = iter(range(0, len(tiles), batch))
+
+    def decoder(handle: int) -> None:
+        first = next(calls)
+        decoded[...] = np.nan  # what no tile of the run is in must not count
+        decoded[: len(shown[first : first + batch])] = shown[first : first + batch]
+
+    wire(stream, decoder=decoder)
+    stream.submit(frame_of(28, 32))
+    rows, columns = hann_weights(ROWS, 16, 28), hann_weights(COLUMNS, 16, 32)
+    sums, total = np.zeros((28, 32, 3)), np.zeros((28, 32, 1))
+    for index, (y, x) in enumerate(tiles):
+        weight = np.outer(rows[index // 3], columns[index % 3])[:, :, None]
+        height, width = weight.shape[:2]
+        sums[y : y + 16, x : x + 16] += weight * shown[index].transpose(1, 2, 0)[:height, :width]
+        total[y : y + 16, x : x + 16] += weight
+    assert np.abs(stream.result().frame - np.rint(255 * sums / total)).max() <= 1
+
+
+def test_blending_gives_back_what_all_tiles_agree_on() -> None:
+    """Weights sum to 1 everywhere: parts that pass frames through give them back bit for bit, in every batch."""
+    frame = frame_of(28, 32)
+    for batch in (1, 2, 9):
+        stream = wire(make((28, 32), (16, 16), tiles=[(y, x) for y in ROWS for x in COLUMNS], batch=batch))
+        stream.submit(frame)
+        assert np.array_equal(stream.result().frame, frame)
+
+
+def test_a_step_between_tiles_becomes_a_ramp() -> None:
+    stream = make((16, 48), (16, 32), tiles=[(0, 0), (0, 16)])
+    decoded = stream.buffer("decoded")
+    values = iter([0.25, 0.75])
+    wire(stream, decoder=lambda handle: decoded.fill(next(values)))
+    stream.submit(frame_of(16, 48))
+    row = stream.result().frame[0, :, 0].astype(int)
+    assert (row[:16] == 64).all() and (row[32:] == 191).all()
+    steps = np.diff(row[15:33])
+    assert (
+        steps >= 0
+    ).all() and steps.max() <= 13  # a raised cosine's steepest place; a mean would jump by 64
 
 
 def test_frames_that_are_not_contiguous() -> None:
@@ -181,7 +192,7 @@ def test_noise_over_frames(noise: str) -> None:
 
 
 def test_euler_steps_use_their_rows() -> None:
-    table = RNG.standard_normal((4, 3)).astype(np.float32)
+    table = RNG.standard_normal((10, 3)).astype(np.float32)  # of 1, 2, 3 and 4 steps
     stream = make((8, 8), (8, 8), steps=4, table=table)
     latent, velocity, condition = (stream.buffer(n) for n in ("latent", "velocity", "condition"))
     coarse = stream.buffer("coarse")
@@ -194,125 +205,39 @@ def test_euler_steps_use_their_rows() -> None:
     stream.submit(frame_of(8, 8))
     assert stream.result().steps == 4
     expected = start.copy()
-    for row in table:
+    for row in table[6:]:
         expected = expected + (expected * row.sum()) * np.float32(0.25)
     np.testing.assert_allclose(latent, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("part", ["encoder", "coarse", "velocity", "decoder"])
-def test_a_failing_part_fails_its_frame_alone(part: str) -> None:
-    calls = iter(range(9))
-
-    def sometimes(handle: int) -> None:
-        if next(calls) == 1:
-            raise RuntimeError("out of order")
-
-    stream = wire(make((8, 8), (8, 8), steps=1, table=np.zeros((1, 3), np.float32)), **{part: sometimes})
-    for _ in range(3):
-        stream.submit(frame_of(8, 8))
-    results = [stream.result() for _ in range(3)]
-    assert [result.error for result in results] == [None, (part, "out of order"), None]
-    assert results[1].frame is None
-    stats = stream.stats()
-    assert (stats["completed"], stats["failed"], stats["pending"]) == (2, 1, 0)
-
-
-def test_output_that_is_not_finite_fails_the_frame() -> None:
-    stream = make((8, 8), (8, 8))
-    decoded = stream.buffer("decoded")
-    values = iter([np.nan, np.inf, 0.5])
-    wire(stream, decoder=lambda handle: decoded.fill(next(values)))
-    for _ in range(3):
-        stream.submit(frame_of(8, 8))
-    errors = [stream.result().error for _ in range(3)]
-    assert errors[0] is not None and errors[0][0] == "decoder" and "NaN" in errors[0][1]
-    assert errors[1] is not None and errors[2] is None
-
-
-def held(**changes: Any) -> tuple[_core.Stream, threading.Event, threading.Event]:
-    """A stream whose encoder waits for leave; tells when it was entered."""
-    entered, leave = threading.Event(), threading.Event()
-
-    def encoder(handle: int) -> None:
-        entered.set()
-        assert leave.wait(20)
-
-    return wire(make((8, 8), (8, 8), **changes), encoder=encoder), entered, leave
-
-
-def test_newest_gives_up_the_frame_at_hand() -> None:
-    stream, entered, leave = held(depth=2, drop="newest")
-    assert stream.submit(frame_of(8, 8)) == 0
-    assert entered.wait(10)
-    assert stream.submit(frame_of(8, 8)) == 1
-    assert stream.submit(frame_of(8, 8)) is None
-    leave.set()
-    assert [stream.result().index for _ in range(2)] == [0, 1]
-    assert stream.stats()["dropped"] == 1
-
-
-def test_oldest_gives_up_the_oldest_waiting_frame() -> None:
-    stream, entered, leave = held(depth=3, drop="oldest")
-    assert stream.submit(frame_of(8, 8)) == 0
-    assert entered.wait(10)
-    for index in range(1, 6):
-        assert stream.submit(frame_of(8, 8), timestamp=float(index)) == index
-    leave.set()
-    results = [stream.result() for _ in range(3)]
-    assert [result.index for result in results] == [0, 4, 5]
-    assert [result.timestamp for result in results] == [None, 4.0, 5.0]
-    assert stream.stats()["dropped"] == 3
-
-
-def test_oldest_gives_up_an_uncollected_result_when_nothing_waits() -> None:
-    stream = wire(make((8, 8), (8, 8), depth=1, drop="oldest"))
-    for index in range(50):
-        assert stream.submit(frame_of(8, 8)) == index
-    assert stream.result(10).index == 49
-
-
-def test_block_waits_and_times_out() -> None:
-    stream, entered, leave = held(depth=1)
-    stream.submit(frame_of(8, 8))
-    assert entered.wait(10)
-    began = time.monotonic()
-    with pytest.raises(TimeoutError):
-        stream.submit(frame_of(8, 8), timeout=0.1)
-    with pytest.raises(TimeoutError):
-        stream.result(0.1)
-    assert time.monotonic() - began >= 0.2
-    leave.set()
-    assert stream.result().index == 0
-
-
-def test_submit_and_result_from_two_threads() -> None:
-    stream = wire(make((8, 8), (8, 8), depth=2))
-    frames = [frame_of(8, 8) for _ in range(300)]
-
-    def submit_all() -> None:
-        for frame in frames:
-            stream.submit(frame)
-        stream.close()
-
-    thread = threading.Thread(target=submit_all)
-    thread.start()
-    for index, frame in enumerate(frames):
-        result = stream.result(20)
-        assert result.index == index and np.array_equal(result.frame, frame)
-    with pytest.raises(_core.Closed):
-        stream.result(20)
-    thread.join()
-
-
-def test_closed_takes_no_more_and_finishes_what_it_has() -> None:
-    stream = wire(make((8, 8), (8, 8), depth=3))
-    stream.submit(frame_of(8, 8))
-    stream.close()
-    with pytest.raises(_core.Closed):
-        stream.submit(frame_of(8, 8))
-    assert stream.result().index == 0
-    with pytest.raises(_core.Closed):
-        stream.result()
+@pytest.mark.parametrize("noise", ["fixed", "per-frame"])
+def test_steps_differ_from_frame_to_frame(noise: str) -> None:
+    """Each frame gets the steps, the rows and the step width it was submitted with, and noise if it has steps."""
+    table = RNG.standard_normal((6, 3)).astype(np.float32)
+    stream = make((8, 8), (8, 8), steps=2, table=table, sigma=0.5, noise=noise, depth=4)
+    latent, velocity, condition = (stream.buffer(n) for n in ("latent", "velocity", "condition"))
+    coarse = stream.buffer("coarse")
+    latents = []
+    wire(
+        stream,
+        coarse=lambda handle: coarse.fill(1.0),
+        velocity=lambda handle: velocity.fill(condition.sum()),
+        decoder=lambda handle: latents.append(latent.copy()),
+    )
+    asked = [None, 0, 3, 1, 0, 2]
+    for steps in asked:
+        stream.submit(frame_of(8, 8), steps=steps)
+        expected = 2 if steps is None else steps
+        assert stream.result().steps == expected
+        rows = table[expected * (expected - 1) // 2 :][:expected]
+        moved = 1.0 + (rows.sum() / expected if expected else 0.0)
+        difference = latents[-1] - moved
+        assert difference.any() == (expected > 0)
+        assert abs(difference.mean()) < 0.5
+    for steps in (-1, 4):
+        with pytest.raises(ValueError, match=f"steps is {steps}; this stream allows 0 to 3"):
+            stream.submit(frame_of(8, 8), steps=steps)
+    assert stream.stats()["submitted"] == len(asked)
 
 
 def test_result_into_an_array() -> None:
@@ -369,27 +294,6 @@ def test_a_missing_part_is_an_error_at_start() -> None:
         stream.start()
 
 
-def test_buffers_outlive_the_stream_and_nothing_leaks() -> None:
-    stream = wire(make((8, 8), (8, 8)))
-    buffer = stream.buffer("image")
-    stream.submit(np.full((8, 8, 3), 255, np.uint8))
-    stream.result()
-    del stream
-    gc.collect()
-    assert buffer.min() == 1.0
-
-
-def test_memory_is_flat_over_frames() -> None:
-    def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1])
-
-    stream = wire(make((64, 64), (64, 64)))
-    frame, out = frame_of(64, 64), np.empty((64, 64, 3), np.uint8)
-    before = 0
-    for index in range(3000):
-        stream.submit(frame)
-        stream.result(out=out)
-        if index == 500:
-            before = resident()
-    assert resident() - before < 128  # pages
+def test_compiled_devices_are_more_than_usable_ones() -> None:
+    assert set(_core.devices()) <= set(_core.compiled_devices())
+    assert "cpu" in _core.compiled_devices()

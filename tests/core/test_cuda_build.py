@@ -76,4 +76,4 @@ def test_the_host_device_has_float32_alone() -> None:
         _stream(device="tpu")
     stream = _stream()
     assert stream.element("latent") == "float32" and stream.shape("latent") == [1, 8, 4, 4]
-    assert stream.way == "called" and stream.reserve(64) > 0
+    assert stream.execution_mode == "eager" and stream.reserve(64) > 0

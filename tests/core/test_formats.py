@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from core_streams import make, wire
 
 from elir_trt import _core
-from tests.core.test_core import make, wire
 
 #: Weights of red and blue in luma.
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}

@@ -32,14 +32,16 @@ def real(folder: str) -> list[Any]:
 class FakeStream:
     """A stream that inverts frames, with the ring, the blocking and the errors of the real one."""
 
-    def __init__(self, restorer: FakeRestorer, size: tuple[int, int], depth: int) -> None:
-        self.restorer, self.size = restorer, size
+    def __init__(self, restorer: FakeRestorer, depth: int) -> None:
+        self.restorer = restorer
+        self.size: tuple[int, ...] | None = None
         self.ring: queue.Queue[Any] = queue.Queue(depth)
         self.count = 0
         self.closed = threading.Event()
 
     def submit(self, frame: Any, timestamp: float | None = None, *, timeout: float | None = None) -> int:
         assert frame.dtype == np.uint8
+        self.size = self.size or frame.shape[:2]
         assert frame.shape == (*self.size, 3)
         assert not self.closed.is_set()
         after = 255 - frame
@@ -78,16 +80,27 @@ class FakeStream:
 class FakeRestorer:
     """Inverts frames; upscales by repetition; fails or is interrupted where a test wants it."""
 
-    def __init__(self, *, scale: int = 1, order: str = "rgb") -> None:
-        self.scale, self.order = scale, order
+    def __init__(self, *, scale: int = 1) -> None:
+        self.scale = scale
         self.fail_at: int | None = None
         self.interrupt_at: int | None = None
         self.done = 0
         self.streams: list[FakeStream] = []
 
-    def stream(self, *, depth: int = 3, size: Any = None, **options: Any) -> FakeStream:
-        self.options = options
-        self.streams.append(FakeStream(self, size, depth))
+    def stream(
+        self,
+        *,
+        depth: int,
+        drop: str,
+        format: str,
+        output_format: str,
+        matrix: str,
+        full_range: bool,
+        **o: Any,
+    ) -> FakeStream:
+        assert (drop, format, output_format) == ("block", "rgb24", "rgb24")
+        self.options = o
+        self.streams.append(FakeStream(self, depth))
         return self.streams[-1]
 
 

@@ -58,5 +58,5 @@ def test_a_very_short_demo(tmp_path: Path, seconds: float) -> None:
 
 def test_without_scikit_image_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ElirError, match="pip install scikit-image"):
+    with pytest.raises(ElirError, match=r"scikit-image.*pip install 'elir_trt\[demo\]'"):
         demo.run_demo(FakeRestorer(), tmp_path)

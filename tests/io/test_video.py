@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_files import ROOT, make_video, picture, real
+from media_files import make_video, picture, real
 
 from elir_trt.errors import ElirWarning, MediaError
 from elir_trt.io.colour import BT601, BT709, BT2020, Colour, Converter
@@ -32,7 +31,7 @@ def copy(source: Path, target: Path, *, keep: bool = True) -> None:
         VideoWriter(target, size=reader.size, template=reader, preset="ultrafast") as writer,
     ):
         for frame in reader:
-            writer.write(frame.rgb, frame.pts, frame.duration)
+            writer.write(frame.pixels, frame.pts, frame.duration)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -92,8 +91,8 @@ def test_frames_come_in_order_with_their_times(tmp_path: Path) -> None:
     with VideoReader(path) as reader:
         assert (reader.size, reader.rate, reader.frames, reader.rotation) == ((48, 64), 25, 12, 0)
         frames = list(reader)
-    assert [round(frame.time * 25, 6) for frame in frames] == list(range(12))
-    assert psnr(frames[3].rgb, np.roll(picture(), 6, axis=1)) > 30
+    assert [round(frame.timestamp_s * 25, 6) for frame in frames] == list(range(12))
+    assert psnr(frames[3].pixels, np.roll(picture(), 6, axis=1)) > 30
 
 
 def test_permuted_times_of_avi(tmp_path: Path) -> None:
@@ -117,7 +116,9 @@ def test_rotation_is_applied(tmp_path: Path, degrees: int, size: tuple[int, int]
     with VideoReader(turned) as reader:
         assert reader.size == size
         assert reader.rotation == degrees
-        np.testing.assert_array_equal(next(iter(reader)).rgb, np.rot90(read(plain)[0].rgb, -degrees // 90))
+        np.testing.assert_array_equal(
+            next(iter(reader)).pixels, np.rot90(read(plain)[0].pixels, -degrees // 90)
+        )
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
@@ -173,7 +174,7 @@ def test_times_and_sound_are_kept(tmp_path: Path, suffix: str) -> None:
     before, after = read(source), read(tmp_path / f"b{suffix}")
     assert [f.pts for f in before] == pts
     assert [f.pts * f.time_base for f in after] == [f.pts * f.time_base for f in before]
-    assert min(psnr(a.rgb, b.rgb) for a, b in zip(before, after, strict=True)) > 30
+    assert min(psnr(a.pixels, b.pixels) for a, b in zip(before, after, strict=True)) > 30
 
     def sound(path: Path) -> list[bytes]:
         with av.open(str(path)) as container:
@@ -194,8 +195,8 @@ def test_odd_sizes_are_kept(tmp_path: Path) -> None:
         for n in range(5):
             writer.write(picture(35, 51, n))
     frames = read(tmp_path / "a.mp4")
-    assert [f.rgb.shape for f in frames] == [(35, 51, 3)] * 5
-    assert psnr(frames[4].rgb, picture(35, 51, 4)) > 30
+    assert [f.pixels.shape for f in frames] == [(35, 51, 3)] * 5
+    assert psnr(frames[4].pixels, picture(35, 51, 4)) > 30
 
 
 def test_pixel_shape_and_colour_tags_are_kept(tmp_path: Path) -> None:
@@ -259,9 +260,8 @@ def test_a_full_disk_is_one_error(tmp_path: Path, name: str) -> None:
         except MediaError as error:
             print("refused:", error)
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, cwd="/"
     )
     assert "refused:" in done.stdout, done
     assert name in done.stdout
@@ -327,7 +327,7 @@ def test_real_videos(path: Path) -> None:
         with VideoReader(path) as reader:
             count, last = 0, -1
             for frame in reader:
-                assert frame.rgb.shape == (*reader.size, 3)
+                assert frame.pixels.shape == (*reader.size, 3)
                 assert frame.pts > last
                 count, last = count + 1, frame.pts
     assert count == COUNTS.get(path.name, count)
@@ -343,11 +343,11 @@ def test_real_videos_are_copied_with_their_times_and_streams(path: Path, tmp_pat
             for frame in reader:
                 if len(before) == 60:
                     break
-                writer.write(frame.rgb, frame.pts, frame.duration)
-                before.append(frame.time)
+                writer.write(frame.pixels, frame.pts, frame.duration)
+                before.append(frame.timestamp_s)
         streams = [(s.type, s.language) for s in reader.container.streams]
         shape = reader.pixel_aspect
     with VideoReader(target) as reader:
-        np.testing.assert_allclose([f.time for f in reader], before, rtol=0, atol=1e-9)
+        np.testing.assert_allclose([f.timestamp_s for f in reader], before, rtol=0, atol=1e-9)
         assert [s.type for s in reader.container.streams] == [kind for kind, _ in streams]
         assert reader.pixel_aspect == shape

@@ -21,12 +21,13 @@ torch = pytest.importorskip("torch")
 
 import elir_trt  # noqa: E402
 from elir_trt.building.builder import build  # noqa: E402
-from elir_trt.cli import _progress  # noqa: E402
+from elir_trt.cli.train import progress_line  # noqa: E402
 from elir_trt.errors import CheckpointError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
+from elir_trt.procedural import dead_leaves  # noqa: E402
 from elir_trt.recipe import Recipe, parse_recipe  # noqa: E402
 from elir_trt.training.command import schedule, train  # noqa: E402
-from elir_trt.training.data import Crops, dead_leaves, detail  # noqa: E402
+from elir_trt.training.data import Crops, detail  # noqa: E402
 from elir_trt.training.start import principal_components, start_as_identity  # noqa: E402
 from elir_trt.training.trainer import (  # noqa: E402
     Settings,
@@ -210,7 +211,7 @@ def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) ->
     lines = len(told)
     held_out = json.loads((tmp_path / "1-flow" / "held_out.json").read_text())
     assert told[-1]["psnr K=2"] == held_out["K=2"]["psnr"] and 0.0 < told[-1]["ssim K=0"] < 1.0
-    progress = _progress(told[-1])
+    progress = progress_line(told[-1])
     assert (
         re.match(r"phase 2  step 2  \d+:\d", progress) and f"psnr K=2 {told[-1]['psnr K=2']:.2f}" in progress
     )
@@ -247,7 +248,9 @@ def test_a_killed_training_goes_on_with_the_same_losses(recipe: Recipe, tmp_path
     out = tmp_path / "killed"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(out)], env=environment
+        [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(out)],
+        env=environment,
+        cwd=tmp_path,  # Python looks in its own folder first, and the checkout's sources have no core.
     )
     until = time.monotonic() + 120
     while not (out / "state.pt").is_file() or len(_losses(out)) < 3:

@@ -6,10 +6,6 @@ the GPU that it runs on and needs one; TensorRT-RTX needs none, and what it buil
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import tempfile
 import threading
 import time
 import warnings
@@ -29,8 +25,9 @@ from elir_trt.backends.tensorrt_api import (
     Message,
     TensorRt,
 )
-from elir_trt.building.widen import widen_transposed
+from elir_trt.backends.widen import widen_transposed
 from elir_trt.errors import BuildError, ElirWarning
+from elir_trt.files import locked, write_whole
 
 #: Called with a phase of the build, the steps of it that are done, and how many it has. Phases nest.
 Progress = Callable[[str, int, int], None]
@@ -332,15 +329,13 @@ class _TimingCache:
         if cache is None:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self._path):
                 written, _ = self._decode(self._read())
                 if written is not None:
                     cache.combine(written, False)
                 memory = cache.serialize()
                 if memory is not None:
-                    _write_whole(self._path, bytes(memory))
+                    write_whole(self._path, bytes(memory))
         except OSError as error:
             self._warn(f"cannot be written: {error.strerror}")
 
@@ -366,19 +361,6 @@ class _TimingCache:
 
     def _warn(self, text: str) -> None:
         warnings.warn(f"timing cache {self._path} {text}", ElirWarning, stacklevel=4)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file that others see either as it was or complete."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def _explain(messages: Sequence[Message]) -> str:

@@ -1,0 +1,82 @@
+// The stages as launches of kernels on a stream; what each computes is in load.cu, latent.cu and store.cu.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "../device.hpp"
+
+namespace elir::cuda {
+
+// What changes from frame to frame; a recording reads it from memory of the device.
+struct DeviceFrameParams {
+  const std::uint8_t* frame;
+  std::uint8_t* restored;
+  std::int64_t pitch;
+  std::uint32_t number;  // of the frame, for its noise
+  int* nonfinite_flag;   // becomes 1 where a value of the output is not finite; memory of the CPU
+};
+
+// Taps of one axis, in memory of the device; see Taps in geometry.hpp.
+struct DeviceTaps {
+  const int* first;
+  const float* weight;
+  int count;
+};
+
+// A tile of what the encoder takes, and where its pixels come from.
+struct LoadView {
+  DeviceTaps rows, columns;
+  int height, width;  // of the tile
+  int frame_width;
+};
+
+// Pixels of the frame to planar numbers in [0, 1]. `source` lacks what `params` has. With taps of more than
+// one pixel, `mixed` has room for 3 * height * frame_width numbers; else it is null.
+void launch_load(cudaStream_t stream, Element element, const DeviceFrameParams* params, Format format,
+                 const Source& source, const LoadView& view, float* mixed, void* image);
+
+// `params` null: noise that stays.
+void launch_draw_noise(cudaStream_t stream, std::uint64_t seed, const DeviceFrameParams* params, int channels,
+                       int height, int width, float* field);
+
+struct LatentShape {
+  int channels, height, width;
+};
+
+// Where a tile's noise begins in the field of the whole frame.
+struct NoiseView {
+  const float* field;  // null: no noise
+  int height, width;   // of the field
+  int top, left;
+};
+
+// `latent` null: the float32 latent itself is what the engine reads.
+void launch_start(cudaStream_t stream, Element element, const void* coarse, float sigma,
+                  const NoiseView& noise, LatentShape shape, float* latent_fp32, void* latent);
+void launch_step(cudaStream_t stream, Element element, const void* velocity, float step, std::int64_t size,
+                 float* latent_fp32, void* latent);
+
+// A tile of the output, and its place in the restored frame.
+struct StoreView {
+  int height, width;                // of the part inside the frame
+  int engine_height, engine_width;  // of the decoder's output
+  int top, left;
+  int frame_width;
+  bool blue_first;
+  const float *row_ramp, *column_ramp;  // how the tile counts where others lie over it; null: a single tile
+};
+
+// To packed pixels: in `packed`, or, where that is null, in the restored frame. With `sum` they are added up
+// there.
+void launch_store(cudaStream_t stream, Element element, const DeviceFrameParams* params, const void* decoded,
+                  const StoreView& view, std::uint8_t* packed, float* sum);
+// The mean of overlapping tiles; leaves the sums at zero.
+void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, const float* blend_weights,
+                        std::int64_t pixels, float* sum, std::uint8_t* packed);
+// Packed pixels, red first, to how the restored frame is stored. `target` lacks what `params` has.
+void launch_repack(cudaStream_t stream, const DeviceFrameParams* params, const std::uint8_t* packed,
+                   const Target& target);
+
+}  // namespace elir::cuda

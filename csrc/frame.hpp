@@ -1,0 +1,32 @@
+// What is decided for one frame, and where that frame is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace elir {
+
+// What is decided for one frame: the seam for whoever decides frame by frame.
+struct FrameParams {
+  int steps = 0;                   // Euler steps; 0: the coarse estimate alone, without noise
+  std::uint32_t noise_number = 0;  // of the noise that is drawn for the frame; 0: noise that stays
+
+  // Frames of equal keys run the same stages with the same numbers: one recording serves them all. What is
+  // not in the key is read from memory when a recording is replayed.
+  std::uint64_t recording_key() const { return static_cast<std::uint64_t>(steps); }
+};
+
+// A frame on its way: what is to be done, where it is, and where the restored one goes.
+struct FrameJob {
+  std::uint64_t index = 0;
+  FrameParams params;
+  const std::uint8_t* frame = nullptr;
+  std::size_t pitch = 0;  // bytes from one row to the next
+  bool frame_on_device = false;
+  std::uint8_t* restored = nullptr;
+  bool restored_on_device = false;
+  std::shared_ptr<void> owner;  // keeps a frame that is not the slot's own alive
+};
+
+}  // namespace elir

@@ -1,0 +1,280 @@
+// A stream as Python sees it.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "../stream.hpp"
+#include "convert.hpp"
+#include "device_array.hpp"
+#include "frames.hpp"
+#include "lifetime.hpp"
+#include "part.hpp"
+
+namespace elir::python {
+
+// A frame that came back: its pixels, and what is told of it.
+struct Result {
+  py::object frame;
+  FrameResult told;
+  bool host;
+};
+
+// Whether a device times this stage.
+inline bool is_timed(std::size_t stage, bool host) {
+  const auto found = static_cast<Stage>(stage);
+  if (host) return found != Stage::launch;
+  return found == Stage::launch || found == Stage::total;
+}
+
+// Owns the native stream for Python: keeps the GIL out of joins.
+class PyStream {
+ public:
+  PyStream(std::unique_ptr<elir::Device> device, elir::Geometry geometry, elir::PipelineOptions options,
+           std::size_t depth, elir::Drop drop, int ordinal, bool results_on_device)
+      : host_(std::string(device->name()) == "cpu"),
+        results_on_device_(results_on_device),
+        ordinal_(ordinal),
+        stream_(std::make_unique<Stream>(
+            std::make_unique<elir::Pipeline>(std::move(device), std::move(geometry), std::move(options)),
+            depth, drop, results_on_device)) {
+    add_alive(stream_.get());
+  }
+  PyStream(const PyStream&) = delete;
+  PyStream& operator=(const PyStream&) = delete;
+  ~PyStream() { end(std::move(stream_), process_); }
+
+  const elir::Geometry& geometry() { return stream_->pipeline().geometry(); }
+
+  py::array buffer(const std::string& name) {
+    if (!host_) throw std::logic_error("buffer: these tensors are on the GPU: use view");
+    const elir::Pipeline::Buffer& buffer = stream_->pipeline().buffer(name);
+    // The array keeps the memory alive, not the stream: engines hold arrays, and the stream holds engines.
+    auto* owner = new elir::Memory(buffer.memory);
+    const py::capsule keep(owner, [](void* p) { delete static_cast<elir::Memory*>(p); });
+    return py::array_t<float>(buffer.shape, static_cast<const float*>(buffer.memory.get()), keep);
+  }
+
+  DeviceArray view(const std::string& name) {
+    const elir::Pipeline::Buffer& buffer = stream_->pipeline().buffer(name);
+    const bool bfloat = buffer.element == elir::Element::bfloat16;
+    return {buffer.memory,
+            {buffer.shape.begin(), buffer.shape.end()},
+            {bfloat ? elir::dlpack::bfloat : elir::dlpack::floating,
+             static_cast<std::uint8_t>(8 * elir::element_size(buffer.element)), 1},
+            place(),
+            {}};
+  }
+
+  py::array_t<float> read(const std::string& name) {
+    elir::Pipeline& pipeline = stream_->pipeline();
+    const elir::Pipeline::Buffer& buffer = pipeline.buffer(name);
+    py::array_t<float> values(buffer.shape);
+    pipeline.device().read(buffer.memory.get(), static_cast<std::size_t>(values.size()), buffer.element,
+                           values.mutable_data());
+    return values;
+  }
+
+  std::uintptr_t address(const std::string& name) {
+    return reinterpret_cast<std::uintptr_t>(stream_->pipeline().buffer(name).memory.get());
+  }
+
+  std::vector<std::size_t> shape(const std::string& name) { return stream_->pipeline().buffer(name).shape; }
+
+  std::string element(const std::string& name) {
+    switch (stream_->pipeline().buffer(name).element) {
+      case elir::Element::float16:
+        return "float16";
+      case elir::Element::bfloat16:
+        return "bfloat16";
+      default:
+        return "float32";
+    }
+  }
+
+  std::uintptr_t reserve(std::size_t bytes) {
+    require_not_started("reserve");
+    return reinterpret_cast<std::uintptr_t>(stream_->pipeline().reserve(bytes));
+  }
+
+  std::string execution_mode() { return stream_->pipeline().execution_mode(); }
+
+  void set_part(const std::string& part, py::object callable) {
+    require_not_started("set_part");
+    if (PyCallable_Check(callable.ptr()) == 0) {
+      throw std::invalid_argument("part " + part + ": expected a callable");
+    }
+    auto held = std::make_shared<PythonPart>(std::move(callable));
+    stream_->pipeline().set_part(part, [held](std::uintptr_t handle) { (*held)(handle); });
+  }
+
+  void set_noise(const py::array_t<float, py::array::c_style | py::array::forcecast>& field) {
+    require_not_started("set_noise");
+    stream_->pipeline().set_noise(field.data(), static_cast<std::size_t>(field.size()));
+  }
+
+  void start() {
+    py::gil_scoped_release unlocked;
+    stream_->start();
+  }
+
+  std::optional<std::uint64_t> submit(const py::object& frame, std::optional<double> timestamp,
+                                      std::optional<int> steps, std::optional<double> timeout) {
+    require_own_process();
+    if (!stream_->started()) throw std::logic_error("submit: the stream was not started");
+    const FrameShape shape = frame_shape();
+    const Stream::Deadline until = deadline(timeout);
+    if (!py::isinstance<py::array>(frame)) return submit_external(frame, shape, timestamp, steps, until);
+    const auto array = py::reinterpret_borrow<py::array>(frame);
+    check_frame(array, shape, "frame");
+    const auto* from = static_cast<const std::uint8_t*>(array.data());
+    const Strides strides{array.strides(0), array.strides(1), array.ndim() == 3 ? array.strides(2) : 1};
+    py::gil_scoped_release unlocked;
+    return stream_->submit([&](std::uint8_t* to, elir::FrameJob&) { copy_in(from, strides, shape, to); },
+                           timestamp, steps, until, check_signals);
+  }
+
+  std::optional<std::uint64_t> submit_external(const py::object& frame, const FrameShape& shape,
+                                               std::optional<double> timestamp, std::optional<int> steps,
+                                               const Stream::Deadline& until) {
+    const std::string type = py::str(py::type::of(frame).attr("__name__"));
+    const bool exchange = py::hasattr(frame, "__dlpack__");
+    if (host_ || !(exchange || py::hasattr(frame, "__cuda_array_interface__"))) {
+      throw std::invalid_argument("frame is a " + type + "; expected a numpy array" +
+                                  (host_ ? "" : ", or an array on the GPU"));
+    }
+    elir::Device& device = stream_->pipeline().device();
+    ExternalArray found =
+        exchange ? from_dlpack(frame, device.input_stream()) : from_cuda_array(frame, device);
+    const std::size_t pitch = found.pitch(shape);
+    device.check_address(found.data);
+    py::gil_scoped_release unlocked;
+    return stream_->submit(
+        [&](std::uint8_t*, elir::FrameJob& job) {
+          job.frame = found.data;
+          job.pitch = pitch;
+          job.frame_on_device = true;
+          job.owner = std::move(found.owner);
+        },
+        timestamp, steps, until, check_signals);
+  }
+
+  Result result(std::optional<double> timeout, const std::optional<py::array>& out) {
+    require_own_process();
+    if (!stream_->started()) throw std::logic_error("result: the stream was not started");
+    const FrameShape shape = restored_shape();
+    const Stream::Deadline until = deadline(timeout);
+    if (results_on_device_) return result_on_device(shape, until);
+    py::array frame;
+    if (out) {
+      check_frame(*out, shape, "out");
+      if (!out->writeable() || (out->flags() & py::array::c_style) == 0) {
+        throw std::invalid_argument("out is not a writeable C-contiguous array");
+      }
+      frame = *out;
+    } else {
+      frame = py::array_t<std::uint8_t>(shape.sides);
+    }
+    auto* to = static_cast<std::uint8_t*>(frame.mutable_data());
+    const std::size_t bytes = stream_->pipeline().restored_bytes();
+    elir::FrameResult told;
+    {
+      py::gil_scoped_release unlocked;
+      told = stream_->result(
+          [&](const elir::FrameMemory* from) {
+            if (from != nullptr) std::memcpy(to, from->get(), bytes);
+          },
+          until, check_signals);
+    }
+    py::object held = told.failed ? py::object(py::none()) : py::object(frame);
+    return {std::move(held), std::move(told), host_};
+  }
+
+  Result result_on_device(const FrameShape& shape, const Stream::Deadline& until) {
+    elir::Device& device = stream_->pipeline().device();
+    const std::size_t bytes = stream_->pipeline().restored_bytes();
+    elir::FrameMemory taken;
+    elir::FrameResult told;
+    {
+      py::gil_scoped_release unlocked;
+      told = stream_->result(
+          [&](elir::FrameMemory* from) {
+            if (from == nullptr) return;
+            elir::FrameMemory fresh = device.allocate_result(bytes);
+            taken = std::move(*from);
+            *from = std::move(fresh);
+          },
+          until, check_signals);
+    }
+    py::object held = py::none();
+    if (!told.failed) {
+      held = py::cast(DeviceArray(std::move(taken), {shape.sides.begin(), shape.sides.end()},
+                                  {elir::dlpack::unsigned_integer, 8, 1}, place(), device.result_users()));
+    }
+    return {std::move(held), std::move(told), host_};
+  }
+
+  void close() {
+    require_own_process();
+    stream_->close();
+  }
+
+  void abort() {
+    require_own_process();
+    py::gil_scoped_release unlocked;
+    stream_->abort();
+  }
+
+  py::dict stats() {
+    require_own_process();
+    const elir::Counts counts = stream_->counts();
+    const Stream::Recent recent = stream_->recent();
+    py::dict stages;
+    for (std::size_t i = 0; i < elir::kStages; ++i) {
+      if (!is_timed(i, host_)) continue;
+      stages[elir::stage_name(i)] = percentiles(recent.stages[i]);
+    }
+    return py::dict("submitted"_a = counts.submitted, "completed"_a = counts.completed,
+                    "dropped"_a = counts.dropped, "failed"_a = counts.failed, "pending"_a = counts.pending,
+                    "latency_ms"_a = percentiles(recent.latency), "stages"_a = stages);
+  }
+
+ private:
+  void require_own_process() const {
+    if (getpid() == process_) return;
+    throw std::runtime_error("this stream was opened in process " + std::to_string(process_) +
+                             ", and this is " + std::to_string(getpid()) +
+                             ", forked from it: threads do not survive a fork; open the bundle again here");
+  }
+
+  void require_not_started(const char* what) const {
+    if (stream_->started()) throw std::logic_error(std::string(what) + ": the stream was started before");
+  }
+
+  FrameShape frame_shape() {
+    return {stream_->pipeline().in(), geometry().frame_height, geometry().frame_width};
+  }
+  FrameShape restored_shape() {
+    return {stream_->pipeline().out(), geometry().scaled_height, geometry().scaled_width};
+  }
+
+  elir::dlpack::Device place() const {
+    return {host_ ? elir::dlpack::cpu : elir::dlpack::cuda, host_ ? 0 : ordinal_};
+  }
+
+  bool host_, results_on_device_;
+  int ordinal_;
+  pid_t process_ = getpid();
+  std::unique_ptr<Stream> stream_;
+};
+
+void bind_stream(py::module_& module);
+
+}  // namespace elir::python

@@ -1,0 +1,65 @@
+"""The commands together, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import TextIO
+
+import typer
+
+from elir_trt.cli.build import build
+from elir_trt.cli.demo import demo
+from elir_trt.cli.doctor import doctor
+from elir_trt.cli.info import info
+from elir_trt.cli.run import run
+from elir_trt.cli.shared import complain
+from elir_trt.cli.train import train
+from elir_trt.cli.verify import verify
+from elir_trt.errors import ElirError, ElirWarning
+
+#: Exit status after Ctrl-C, as shells give it.
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="elir-trt",
+    help="Latent flow image restoration as engines: build bundles, restore images and videos.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (build, run, info, verify, doctor, demo, train):
+    app.command()(command)
+
+
+def run_app() -> None:
+    """Run the command that the arguments name; every expected failure is one line and a non-zero status."""
+    warnings.showwarning = _show_warning
+    try:
+        app(prog_name="elir-trt")
+    except ElirError as error:
+        complain(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush to them again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, ElirWarning):
+        print(f"warning: {message}", file=sys.stderr)

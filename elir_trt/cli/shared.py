@@ -1,0 +1,64 @@
+"""What several commands use: options, tables, checks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.table import Table
+
+from elir_trt.errors import ElirError
+
+if TYPE_CHECKING:
+    from elir_trt.manifest import SearchRow
+
+# Typer reads these annotations at run time; Optional is what it understands on every Python.
+BundleArgument = Annotated[str, typer.Argument(help="Bundle's folder, or a task.")]
+BundleOption = Annotated[str, typer.Option(help="Bundle's folder, or a task.")]
+Steps = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Euler steps; 0 decodes the coarse estimate. Default: the recipe's."),
+]
+Weights = Annotated[Path, typer.Option(help="Checkpoint: .pth, .ckpt or .npz.")]
+
+
+def complain(error: Exception) -> None:
+    """One line on standard error."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def one_of(option: str, found: str, allowed: Iterable[str]) -> None:
+    """Check the value of an option.
+
+    Raises:
+        ElirError: it is none of those that are allowed.
+    """
+    allowed = tuple(allowed)
+    if found not in allowed:
+        raise ElirError(f"{option} is {found!r}; allowed: {', '.join(allowed)}")
+
+
+def plain_table(*columns: str, **options: Any) -> Table:
+    """A table without lines."""
+    table = Table(box=None, padding=(0, 2, 0, 0), **options)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def search_table(rows: Sequence[SearchRow]) -> Table:
+    """What a search for the fastest precision tried."""
+    table = plain_table("part alone", "precision", "ms", "PSNR dB", "relative error", "")
+    for row in rows:
+        table.add_row(
+            row.part,
+            row.precision,
+            f"{row.ms:.1f}",
+            f"{row.psnr:.1f}",
+            f"{row.relative_error:.1e}",
+            "" if row.within_bounds else "beyond its bound",
+        )
+    return table

@@ -1,0 +1,53 @@
+"""Where results go: what a sink is, whatever it writes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from elir_trt.formats import PixelFormat
+from elir_trt.io.source import Frame
+
+if TYPE_CHECKING:
+    from elir_trt.stream import Result
+
+
+class Sink(ABC):
+    """Takes results, in order. To write to a new place, derive from this and write ``write``.
+
+    :func:`elir_trt.io.pump` calls it from the thread that called ``pump``, and ends it: with :meth:`close` when
+    all is written, else with :meth:`abort`.
+
+    Attributes:
+        pixel_format: of the results that it wants, a name of :data:`elir_trt.formats.FORMATS`.
+        finish_on_interrupt: when the work is stopped by Ctrl-C or SIGTERM, what is in flight is still to be
+            written and ``close(complete=False)`` follows, so that what was done can be used: a video's
+            container. False: :meth:`abort` follows at once.
+        done: the sink wants no more frames: its window was closed, its reader has gone. Looked at after each
+            frame.
+    """
+
+    pixel_format: PixelFormat = "rgb24"
+    finish_on_interrupt: bool = False
+    done: bool = False
+
+    @abstractmethod
+    def write(self, result: Result, frame: Frame) -> None:
+        """Take a result.
+
+        Args:
+            result: with ``result.frame`` in the sink's ``pixel_format``.
+            frame: of the source, that the result was made of.
+
+        What it raises ends the work: a disk that is full is full for every further frame.
+        """
+
+    def close(self, *, complete: bool = True) -> None:  # noqa: B027  (nothing to finish is fine)
+        """Finish what was written.
+
+        Args:
+            complete: all frames of the source were written; False: the work was stopped before the end.
+        """
+
+    def abort(self) -> None:  # noqa: B027
+        """The work failed. Leave nothing behind that looks finished and is not."""

@@ -1,0 +1,202 @@
+"""The manifest of a bundle: what was built, how it came out, and the digest of every file."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from elir_trt import __version__
+from elir_trt.errors import BundleError
+from elir_trt.recipe import Precision, Recipe
+from elir_trt.tolerances import PartPrecision
+
+#: Version of the manifest's schema; a bundle with a higher one is from a newer package.
+SCHEMA = 1
+FORMAT: Literal["elir_trt bundle"] = "elir_trt bundle"
+MANIFEST = "manifest.json"
+#: A manifest is small; a larger file is something else.
+MANIFEST_LIMIT = 1 << 20
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BuildSpecification(_Frozen):
+    """Everything that decides what is built. The cache key is derived from every field."""
+
+    recipe: Recipe
+    checkpoint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the checkpoint file."""
+    backends: tuple[str, ...]
+    """Names of the registry."""
+    precision: Precision | None
+    """None: FP16 for TensorRT, and on the CPU the fastest that it reports when the bundle is opened."""
+    size: tuple[int, int]
+    batch: Annotated[int, Field(ge=1)] = 1
+    portable: bool = False
+    """The ONNX files stand beside engines of one machine, to build these again on another."""
+    parts: Mapping[str, PartPrecision] = {}
+    """Precisions that were asked for part by part; the others follow ``precision``."""
+    search_floor: float | None = None
+    """Least PSNR, in dB, of a search for the fastest precisions; None: there was none."""
+    calibration: str | None = None
+    """SHA-256 of the frames that precisions were chosen with."""
+    half_weights: bool = False
+    """CPU engines store their weights in 16 bits: half the size, about 1e-3 relative rounding."""
+    tensorrt: str | None = None
+    """Flavour and version of the TensorRT that built the engines."""
+    gpu: str | None = None
+    """GPU (name, compute capability) that the TensorRT engines are for."""
+    exporter: int = 1
+    """Raised when the export changes what it writes."""
+
+    def key(self) -> str:
+        """Hexadecimal digest over every field: equal keys, equal builds."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class PartRecord(_Frozen):
+    """How one part of one backend came out."""
+
+    relative_error: float
+    """Of the exported file against the float32 part in torch."""
+    seconds: float
+    """Time to build the engine."""
+    layers: int | None = None
+    precision: PartPrecision | None = None
+    """What the part came out in, where that was chosen part by part."""
+    quantized_layers: int | None = None
+    """Convolutions and products that TensorRT's network has in 8 bits."""
+    note: str | None = None
+    """What was changed from what was asked for, and why."""
+
+
+class SearchRow(_Frozen):
+    """One line of a search: a part in a precision, all others in float32."""
+
+    part: str
+    precision: PartPrecision
+    ms: float
+    """Median time of a call on the building machine's CPU; for TensorRT the float32 part's, scaled."""
+    psnr: float
+    """Of restored frames against float32, in dB."""
+    relative_error: float
+    """Of the part's own output."""
+    within_bounds: bool
+    """Whether that is near enough for the part to be used so."""
+
+
+class AccuracyReport(_Frozen):
+    """The restored frames of a backend, on frames that nothing was calibrated with."""
+
+    psnr: float
+    """Against float32, in dB: the worse of the default steps and all of them."""
+    search: tuple[SearchRow, ...] = ()
+
+
+class Manifest(_Frozen):
+    """The manifest of a bundle."""
+
+    format: Literal["elir_trt bundle"]
+    schema_version: int
+    specification: BuildSpecification
+    condition_width: int
+    files: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    """SHA-256 of every file but the manifest, by its path in the bundle."""
+    parts: Mapping[str, Mapping[str, PartRecord]]
+    """Backend, part, record."""
+    pipelines: Mapping[str, AccuracyReport] = {}
+    """By backend, where precisions were chosen part by part."""
+    built_with: Mapping[str, str]
+    """Versions of the package, torch, OpenVINO, TensorRT."""
+    created: str
+    """UTC, ISO 8601."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check the manifest of the bundle in folder ``path``, without opening the engines."""
+    file = path / MANIFEST
+    if not path.exists():
+        raise BundleError(f"{path}: no such bundle; build one with: elir-trt build TASK --weights CHECKPOINT")
+    if not path.is_dir() or not file.is_file():
+        raise BundleError(f"{path}: not a bundle: it is no folder with a {MANIFEST}")
+    try:
+        if file.stat().st_size > MANIFEST_LIMIT:
+            raise BundleError(f"{file}: {file.stat().st_size} bytes; a manifest has at most {MANIFEST_LIMIT}")
+        data: Any = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BundleError(f"{file}: not a manifest: {error}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise BundleError(f"{file}: foreign: field format is {found!r}; expected {FORMAT!r}")
+    version = data.get("schema_version")
+    if not isinstance(version, int) or version > SCHEMA:
+        raise BundleError(
+            f"{file}: newer than this package: field schema_version is {version!r}, this package reads up to "
+            f"{SCHEMA}; upgrade with: pip install --upgrade elir_trt"
+        )
+    try:
+        return Manifest.model_validate_json(json.dumps(data), strict=False)
+    except ValidationError as error:
+        item = error.errors()[0]
+        field = ".".join(str(part) for part in item["loc"])
+        raise BundleError(
+            f"{file}: field {field}: {item['msg']} (found {str(item['input'])[:80]!r})"
+        ) from None
+
+
+def write_manifest(
+    folder: Path,
+    specification: BuildSpecification,
+    condition_width: int,
+    records: Mapping[str, Mapping[str, PartRecord]],
+    pipelines: Mapping[str, AccuracyReport],
+) -> Manifest:
+    """Finish the bundle in ``folder``: list all of its files with their digests, and how they were made.
+
+    Args:
+        folder: with all files of the bundle but the manifest.
+        specification: what was built.
+        condition_width: numbers in one row of the conditioning table.
+        records: by backend and part.
+        pipelines: by backend, where precisions were chosen part by part.
+    """
+    manifest = Manifest(
+        format=FORMAT,
+        schema_version=SCHEMA,
+        specification=specification,
+        condition_width=condition_width,
+        files={
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+        parts=records,
+        pipelines=pipelines,
+        built_with=_package_versions(),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    return manifest
+
+
+def _package_versions() -> dict[str, str]:
+    """Versions of what a build depends on, where it is installed."""
+    versions = {"elir_trt": __version__}
+    for name in ("torch", "onnx", "openvino", "tensorrt", "tensorrt-rtx"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
