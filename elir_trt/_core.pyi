@@ -30,6 +30,34 @@ class Result:
     def error(self) -> tuple[str, str] | None:
         """The stage that failed and why."""
 
+class PixelFormat:
+    """How the bytes of frames are to be read: a row of the table."""
+
+    @property
+    def name(self) -> str:
+        """FFmpeg's name."""
+    @property
+    def depth(self) -> int:
+        """Bits of a component."""
+    @property
+    def shift(self) -> int:
+        """Bits below a component in its word."""
+    @property
+    def dtype(self) -> str:
+        """Type of an array's numbers: "uint8" or "uint16"."""
+    @property
+    def channels(self) -> int:
+        """Components side by side: 3, 4, or 1; 0 where there are planes of luma and chroma."""
+    @property
+    def planes(self) -> int:
+        """Planes of a frame, 1 to 3."""
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        """Rows and columns of pixels that share a sample of chroma; (1, 1) without subsampling."""
+
+def formats() -> list[PixelFormat]:
+    """The formats of frames and results."""
+
 class DeviceArray:
     """Memory of a device, complete, for other libraries: DLPack, and ``__cuda_array_interface__`` on a GPU."""
 
@@ -37,7 +65,7 @@ class DeviceArray:
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> str:
-        """Type of its numbers: "uint8", "float32", "float16" or "bfloat16"."""
+        """Type of its numbers: "uint8", "uint16", "float32", "float16" or "bfloat16"."""
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]: ...
     def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any: ...
@@ -86,9 +114,9 @@ class Stream:
             steps: of frames that are submitted without a number of their own.
             table: ``[max_steps * (max_steps + 1) / 2, condition_width]``: rows for each number of steps K from 1
                 on, those of K from row K * (K - 1) / 2 on.
-            format, output_format: of frames and results: "rgb24", "bgr24", "rgba", "bgra", "gray" or "nv12".
+            format, output_format: of frames and results: names of :func:`formats`.
             matrix: of luma and chroma: "bt601" or "bt709".
-            full_range: of nv12's luma and chroma.
+            full_range: of luma and chroma.
             results: "host" or "device": who owns the memory of results.
             element: type of the parts' tensors; the device "cpu" has "float32" alone.
             device: "cpu" or "cuda"; RuntimeError says why there is no such device.
@@ -128,7 +156,22 @@ class Stream:
         timeout: float | None = None,
     ) -> int | None:
         """Hand in a frame; ``steps``: for this one, None: the stream's."""
-    def result(self, timeout: float | None = None, out: npt.NDArray[np.uint8] | None = None) -> Result: ...
+    def submit_planes(
+        self,
+        planes: Sequence[tuple[int, int]],
+        owner: Any = None,
+        stream: int | None = None,
+        timestamp: float | None = None,
+        steps: int | None = None,
+        timeout: float | None = None,
+    ) -> int | None:
+        """Hand in a frame as the address and the pitch, in bytes, of each plane, in memory of the device.
+
+        Args:
+            owner: kept until the frame's result was collected; on the CPU the planes are copied at once.
+            stream: CUDA stream that the planes are made on; None: they are complete.
+        """
+    def result(self, timeout: float | None = None, out: npt.NDArray[Any] | None = None) -> Result: ...
     def close(self) -> None:
         """Take no more frames; those in the ring are finished."""
     def abort(self) -> None:

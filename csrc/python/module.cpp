@@ -9,6 +9,7 @@
 
 #include "../kernels.hpp"
 #include "device_array.hpp"
+#include "formats.hpp"
 #include "lifetime.hpp"
 #include "stream.hpp"
 
@@ -30,6 +31,7 @@ PYBIND11_MODULE(_core, module) {
     }
   });
 
+  elir::python::bind_formats(module);
   elir::python::bind_device_array(module);
   elir::python::bind_stream(module);
 

@@ -4,23 +4,6 @@
 
 namespace elir::python {
 
-namespace {
-
-// By FFmpeg's names of pixel formats.
-elir::Pixels choose_pixels(const char* name, const std::string& found, bool bt601, bool full_range) {
-  const auto [format, blue_first] =
-      choose<std::pair<elir::Format, bool>>(name, found,
-                                            {{"rgb24", {elir::Format::rgb, false}},
-                                             {"bgr24", {elir::Format::rgb, true}},
-                                             {"rgba", {elir::Format::rgba, false}},
-                                             {"bgra", {elir::Format::rgba, true}},
-                                             {"gray", {elir::Format::gray, false}},
-                                             {"nv12", {elir::Format::nv12, false}}});
-  return {format, blue_first, bt601, full_range};
-}
-
-}  // namespace
-
 std::unique_ptr<PyStream> make_stream(
     int frame_height, int frame_width, int engine_height, int engine_width, int scaled_height,
     int scaled_width, double scale_y, double scale_x, const std::string& interpolation,
@@ -65,8 +48,8 @@ std::unique_ptr<PyStream> make_stream(
       "noise", noise,
       {{"fixed", elir::Noise::fixed}, {"per-frame", elir::Noise::per_frame}, {"off", elir::Noise::off}});
   const bool bt601 = choose<bool>("matrix", matrix, {{"bt601", true}, {"bt709", false}});
-  options.in = choose_pixels("format", format, bt601, full_range);
-  options.out = choose_pixels("output_format", output_format, bt601, full_range);
+  options.in = {elir::find_format("format", format), bt601, full_range};
+  options.out = {elir::find_format("output_format", output_format), bt601, full_range};
   const bool on_device = choose<bool>("results", results, {{"host", false}, {"device", true}});
   const elir::Drop policy = choose<elir::Drop>(
       "drop", drop,

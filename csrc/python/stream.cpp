@@ -47,6 +47,9 @@ void bind_stream(py::module_& module) {
       .def("start", &PyStream::start)
       .def("submit", &PyStream::submit, "frame"_a, "timestamp"_a = py::none(), "steps"_a = py::none(),
            "timeout"_a = py::none())
+      .def("submit_planes", &PyStream::submit_planes, "planes"_a, "owner"_a = py::none(),
+           "stream"_a = py::none(), "timestamp"_a = py::none(), "steps"_a = py::none(),
+           "timeout"_a = py::none())
       .def("result", &PyStream::result, "timeout"_a = py::none(), "out"_a = py::none())
       .def("close", &PyStream::close)
       .def("abort", &PyStream::abort)

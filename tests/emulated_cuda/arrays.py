@@ -54,12 +54,18 @@ def _delete(managed: Any) -> None:
 
 
 class DLPackArray:
-    """Bytes on the device for consumers: made on ``stream``, rows ``strides[0]`` bytes apart."""
+    """Unsigned numbers on the device for consumers: made on ``stream``, ``strides`` bytes apart."""
 
     def __init__(
-        self, owner: DeviceMemory, shape: tuple[int, ...], strides: tuple[int, ...], stream: int
+        self,
+        owner: DeviceMemory,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        stream: int,
+        word: int = 1,
     ) -> None:
-        self.owner, self.shape, self.strides, self.stream = owner, shape, strides, stream
+        self.owner, self.shape, self.stream, self.word = owner, shape, stream, word
+        self.strides = tuple(step // word for step in strides)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CUDA, 0
@@ -69,7 +75,9 @@ class DLPackArray:
             self.owner.gpu.order(self.stream, stream)
         sides, steps = (c_int64 * len(self.shape))(*self.shape), (c_int64 * len(self.shape))(*self.strides)
         managed = _Managed()
-        managed.tensor = _Tensor(self.owner.address, CUDA, 0, len(self.shape), 1, 8, 1, sides, steps, 0)
+        managed.tensor = _Tensor(
+            self.owner.address, CUDA, 0, len(self.shape), 1, 8 * self.word, 1, sides, steps, 0
+        )
         managed.deleter = _delete
         _exported[ctypes.addressof(managed)] = (managed, sides, steps, self.owner)
         return _new_capsule(ctypes.addressof(managed), _NAME, None)
