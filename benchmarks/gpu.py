@@ -152,8 +152,7 @@ def kernels_at(height: int, width: int) -> dict[str, dict[str, float]]:
     from elir_trt.geometry import plan
 
     geometry = plan(recipe, (height, width), size=recipe.size, fixed=False)
-    core = _core.Stream(
-        **geometry.arguments(),
+    options = _core.StreamOptions(
         device="cuda",
         element="float16",
         steps=3,
@@ -162,6 +161,7 @@ def kernels_at(height: int, width: int) -> dict[str, dict[str, float]]:
         noise="per-frame",
         results="device",
     )
+    core = _core.Stream(geometry, options)
     for part in PARTS:
         core.set_part(part, lambda handle: None)
     core.start()
@@ -193,14 +193,14 @@ def part_times(restorer: elir_trt.Restorer, size: tuple[int, int]) -> dict[str, 
     """Milliseconds on the GPU of each part alone, by events around 20 runs in a row; median of 10."""
     backend, recipe = restorer.backend, restorer.recipe
     geometry = restorer.geometry(size)
-    core = _core.Stream(
-        **geometry.arguments(),
+    options = _core.StreamOptions(
         device="cuda",
         element=backend.element,
         steps=0,
         sigma=0.0,
         table=np.zeros((0, restorer.bundle.condition_width), np.float32),
     )
+    core = _core.Stream(geometry, options)
     stream = torch.cuda.Stream()
     found = {}
     for part, enqueue in backend.bind(geometry.engine, core).items():

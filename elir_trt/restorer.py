@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from elir_trt import _core
+from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError
 from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_frame
-from elir_trt.geometry import Geometry, plan
+from elir_trt.geometry import plan
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, Stream

@@ -107,8 +107,7 @@ class Stream:
                 return
             restorer = self.restorer
             geometry = restorer.geometry(size)
-            core = _core.Stream(
-                **geometry.arguments(),
+            options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
                 table=restorer.bundle.table,
@@ -116,6 +115,7 @@ class Stream:
                 device=restorer.backend.device,
                 **self._options,
             )
+            core = _core.Stream(geometry, options)
             for part, enqueue in restorer.backend.bind(geometry.engine, core).items():
                 core.set_part(part, enqueue)
             core.start()

@@ -126,19 +126,62 @@ std::shared_ptr<void> keep_object(py::object object) {
           }};
 }
 
-ExternalArray from_dlpack(const py::object& frame, std::uintptr_t stream) {
-  const py::object capsule = frame.attr("__dlpack__")("stream"_a = stream);
-  auto* managed =
-      static_cast<elir::dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), elir::dlpack::kName));
-  if (managed == nullptr) throw py::error_already_set();
-  if (PyCapsule_SetName(capsule.ptr(), elir::dlpack::kUsedName) != 0) throw py::error_already_set();
-  ExternalArray found;
-  found.owner = std::shared_ptr<void>(managed, [](void* p) {
+namespace {
+
+// A capsule of DLPack, of the newest kind that the producer makes.
+py::object ask_for_capsule(const py::object& frame, std::uintptr_t stream) {
+  const py::object method = frame.attr("__dlpack__");
+  constexpr elir::dlpack::Version newest = elir::dlpack::kVersion;
+  try {
+    return method("stream"_a = stream, "max_version"_a = py::make_tuple(newest.major, newest.minor));
+  } catch (py::error_already_set& error) {
+    // Producers from before version 1.0 do not know the argument.
+    if (!error.matches(PyExc_TypeError)) throw;
+  }
+  return method("stream"_a = stream);
+}
+
+// Take what a capsule holds: `owner` gives it back to the producer, once.
+template <typename Managed>
+const Managed& take(const py::object& capsule, std::shared_ptr<void>& owner) {
+  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule.ptr(), Managed::kName));
+  if (managed == nullptr || PyCapsule_SetName(capsule.ptr(), Managed::kUsedName) != 0) {
+    throw py::error_already_set();
+  }
+  owner = std::shared_ptr<void>(managed, [](void* p) {
     const py::gil_scoped_acquire locked;
-    auto* tensor = static_cast<elir::dlpack::ManagedTensor*>(p);
-    if (tensor->deleter != nullptr) tensor->deleter(tensor);
+    auto* taken = static_cast<Managed*>(p);
+    if (taken->deleter != nullptr) taken->deleter(taken);
   });
-  const elir::dlpack::Tensor& tensor = managed->tensor;
+  return *managed;
+}
+
+const elir::dlpack::Tensor& take_tensor(const py::object& capsule, std::shared_ptr<void>& owner) {
+  using elir::dlpack::kVersion, elir::dlpack::ManagedTensor, elir::dlpack::VersionedTensor;
+  if (PyCapsule_IsValid(capsule.ptr(), ManagedTensor::kName) != 0) {
+    return take<ManagedTensor>(capsule, owner).tensor;
+  }
+  if (PyCapsule_IsValid(capsule.ptr(), VersionedTensor::kName) == 0) {
+    throw std::invalid_argument("frame's __dlpack__ gave " + py::repr(capsule).cast<std::string>() +
+                                "; expected a capsule \"" + VersionedTensor::kName + "\" or \"" +
+                                ManagedTensor::kName + "\" that nobody took yet");
+  }
+  const VersionedTensor& managed = take<VersionedTensor>(capsule, owner);
+  if (managed.version.major != kVersion.major) {
+    // Nothing else of it may be looked at; it is given back as it goes.
+    throw std::invalid_argument("frame is of DLPack " + std::to_string(managed.version.major) + "." +
+                                std::to_string(managed.version.minor) + "; expected version " +
+                                std::to_string(kVersion.major));
+  }
+  return managed.tensor;
+}
+
+}  // namespace
+
+ExternalArray from_dlpack(const py::object& frame, std::uintptr_t stream) {
+  const py::object capsule = ask_for_capsule(frame, stream);
+  ExternalArray found;
+  const elir::dlpack::Tensor& tensor = take_tensor(capsule, found.owner);
   found.data = static_cast<const std::uint8_t*>(tensor.data) + tensor.byte_offset;
   if (tensor.type.code == elir::dlpack::unsigned_integer && tensor.type.lanes == 1) {
     found.word = tensor.type.bits / 8;

@@ -16,35 +16,20 @@
 #include "device_array.hpp"
 #include "frames.hpp"
 #include "lifetime.hpp"
+#include "options.hpp"
 #include "part.hpp"
+#include "result.hpp"
 
 namespace elir::python {
-
-// A frame that came back: its pixels, and what is told of it.
-struct Result {
-  py::object frame;
-  FrameResult told;
-  bool host;
-};
-
-// Whether a device times this stage.
-inline bool is_timed(std::size_t stage, bool host) {
-  const auto found = static_cast<Stage>(stage);
-  if (host) return found != Stage::launch;
-  return found == Stage::launch || found == Stage::total;
-}
 
 // Owns the native stream for Python: keeps the GIL out of joins.
 class PyStream {
  public:
-  PyStream(std::unique_ptr<elir::Device> device, elir::Geometry geometry, elir::PipelineOptions options,
-           std::size_t depth, elir::Drop drop, int ordinal, bool results_on_device)
-      : host_(std::string(device->name()) == "cpu"),
-        results_on_device_(results_on_device),
-        ordinal_(ordinal),
-        stream_(std::make_unique<Stream>(
-            std::make_unique<elir::Pipeline>(std::move(device), std::move(geometry), std::move(options)),
-            depth, drop, results_on_device)) {
+  PyStream(const elir::Geometry& geometry, const StreamOptions& options)
+      : host_(options.on_host),
+        results_on_device_(options.results_on_device),
+        ordinal_(options.cuda.ordinal),
+        stream_(open_stream(geometry, options)) {
     add_alive(stream_.get());
   }
   PyStream(const PyStream&) = delete;
@@ -77,8 +62,13 @@ class PyStream {
     elir::Pipeline& pipeline = stream_->pipeline();
     const elir::Pipeline::Buffer& buffer = pipeline.buffer(name);
     py::array_t<float> values(buffer.shape);
-    pipeline.device().read(buffer.memory.get(), static_cast<std::size_t>(values.size()), buffer.element,
-                           values.mutable_data());
+    const auto count = static_cast<std::size_t>(values.size());
+    float* to = values.mutable_data();
+    {
+      // A GPU finishes the frames in work first.
+      py::gil_scoped_release unlocked;
+      pipeline.device().read(buffer.memory.get(), count, buffer.element, to);
+    }
     return values;
   }
 
@@ -89,14 +79,7 @@ class PyStream {
   std::vector<std::size_t> shape(const std::string& name) { return stream_->pipeline().buffer(name).shape; }
 
   std::string element(const std::string& name) {
-    switch (stream_->pipeline().buffer(name).element) {
-      case elir::Element::float16:
-        return "float16";
-      case elir::Element::bfloat16:
-        return "bfloat16";
-      default:
-        return "float32";
-    }
+    return element_name(stream_->pipeline().buffer(name).element);
   }
 
   std::uintptr_t reserve(std::size_t bytes) {
@@ -289,6 +272,12 @@ class PyStream {
   }
 
  private:
+  // Allocates and checks for as long as it takes; no object of Python's is touched.
+  static std::unique_ptr<Stream> open_stream(const elir::Geometry& geometry, const StreamOptions& options) {
+    py::gil_scoped_release unlocked;
+    return options.open(geometry);
+  }
+
   void require_own_process() const {
     if (getpid() == process_) return;
     throw std::runtime_error("this stream was opened in process " + std::to_string(process_) +

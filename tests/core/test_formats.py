@@ -206,7 +206,7 @@ def test_gray_stands_for_three_equal_channels_and_back() -> None:
 
 def test_scaling_reads_the_same_pixels_in_any_format() -> None:
     rgba = RNG.integers(0, 256, (10, 12, 4), dtype=np.uint8)
-    double: dict[str, Any] = {"scaled_height": 20, "scaled_width": 24, "scale_y": 2.0, "scale_x": 2.0}
+    double: dict[str, Any] = {"scaled": (20, 24), "scale": (2.0, 2.0)}
     expected = through(np.ascontiguousarray(rgba[:, :, :3]), (10, 12), **double)
     np.testing.assert_array_equal(through(rgba, (10, 12), format="rgba", **double), expected)
 

@@ -159,7 +159,7 @@ class EmulatedLibrary:
             memory[:, : frame.shape[1]] = frame
         owner = self.emulated.upload(memory, stream)
         if kind in ("dlpack", "pitched"):
-            return DLPackArray(owner, frame.shape, memory.strides, stream, frame.itemsize)
+            return DLPackArray(owner, frame.shape, memory.strides, stream, word=frame.itemsize)
         return CudaArray(
             owner.address, frame.shape, memory.strides, stream if kind == "stream" else None, owner
         )
