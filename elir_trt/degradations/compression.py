@@ -1,0 +1,99 @@
+"""Compression by the real encoders: JPEG by OpenCV's, H.264 and HEVC by x264 and x265 through PyAV."""
+
+from __future__ import annotations
+
+import io
+from typing import Literal, cast
+
+import av
+import cv2
+import numpy as np
+
+from elir_trt.degradations.noise import Image, gaussian_noise, to_uint8
+
+Subsampling = Literal["4:2:0", "4:2:2", "4:4:4"]
+Codec = Literal["h264", "hevc"]
+
+_SAMPLING = {
+    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+}
+#: Encoder and its options. One thread: the same bits every time, and small clips gain nothing by more.
+_ENCODERS = {
+    "h264": ("libx264", {"preset": "superfast", "x264-params": "threads=1:lookahead-threads=1"}),
+    "hevc": (
+        "libx265",
+        {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1:wpp=0"},
+    ),
+}
+
+
+def jpeg(image: Image, quality: int, subsampling: Subsampling = "4:2:0") -> Image:
+    """Encode and decode ``[H, W, 3]`` RGB as JPEG of quality 1 to 100, by default with the chroma halved each way."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        _SAMPLING[subsampling],
+    ]
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert ok
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def video(
+    image: Image,
+    crf: int,
+    rng: np.random.Generator,
+    *,
+    codec: Codec = "h264",
+    frames: int = 4,
+    speed: float = 1.0,
+    sigma: float = 0.0,
+) -> Image:
+    """A picture as a frame of a compressed video: the last of a clip in which the picture moved to its place.
+
+    Args:
+        image: ``[H, W, 3]`` RGB, sides even.
+        crf: rate factor of the encoder, 0 (best) to 51; 23 (H.264) and 28 (HEVC) are the encoders' defaults.
+        rng: draws the direction and, with ``sigma``, the noise.
+        codec: 4:2:0 and 8 bits in both.
+        frames: length of the clip; 1 is a key frame alone.
+        speed: pixels between one frame and the next, fractions included.
+        sigma: standard deviation of white noise that each frame has before it is encoded, of 255.
+    """
+    height, width = image.shape[:2]
+    angle = rng.uniform(0.0, 2.0 * np.pi)
+    step = speed * np.array([np.cos(angle), np.sin(angle)])
+    name, options = _ENCODERS[codec]
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream = cast(av.VideoStream, output.add_stream(name, rate=30, options={**options, "crf": str(crf)}))
+        stream.width, stream.height, stream.pix_fmt, stream.thread_count = width, height, "yuv420p", 1
+        for index in range(frames):
+            left = frames - 1 - index
+            moved = image
+            if left and speed:
+                shift = np.array([[1, 0, left * step[0]], [0, 1, left * step[1]]], dtype=np.float32)
+                moved = np.asarray(
+                    cv2.warpAffine(
+                        image,
+                        shift,
+                        (width, height),
+                        flags=cv2.INTER_CUBIC,
+                        borderMode=cv2.BORDER_REFLECT_101,
+                    ),
+                    dtype=np.uint8,
+                )
+            if sigma:
+                moved = to_uint8(gaussian_noise(moved.astype(np.float32), sigma, rng))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    file.seek(0)
+    with av.open(file, "r") as clip:
+        clip.streams.video[0].thread_count = 1
+        decoded = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    return np.asarray(decoded[-1], dtype=np.uint8)
