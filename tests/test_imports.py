@@ -13,11 +13,13 @@ import pytest
 #: What builds and trains. Nothing else may import it, inside of functions or not.
 BUILD_TIME = ("elir_trt.building", "elir_trt.model", "elir_trt.training")
 PACKAGES = ("torch", "onnx", "nncf", "onnxruntime", "ml_dtypes")
-#: What is outside of the rule: the backend that runs the model itself, and a rewrite of ONNX files that compiling for
-#: TensorRT-RTX needs.
+#: What is outside of the rule: the backend that runs the model itself, and rewrites of ONNX files that compiling for
+#: TensorRT needs, with what says which files it takes.
 EXCEPTIONS = {
     "elir_trt.backends.torch": ("elir_trt.model", "torch"),
     "elir_trt.backends.tensorrt_builder": ("onnx",),
+    "elir_trt.backends.tensorrt_rewrite": ("onnx",),
+    "elir_trt.backends.tensorrt_rules": ("onnx",),
     "elir_trt.backends.widen": ("onnx",),
 }
 #: Commands start everything.
