@@ -27,34 +27,43 @@ const char* stage_name(std::size_t stage) {
   return kStageNames[stage];
 }
 
+int PipelineOptions::max_steps() const {
+  const std::size_t rows = table.size() / condition_width;
+  int most = 0;
+  while (std::size_t(most + 1) * std::size_t(most + 2) / 2 <= rows && most < kMaxSteps) {
+    ++most;
+  }
+  return most;
+}
+
+void PipelineOptions::check() const {
+  if (!std::isfinite(sigma) || sigma < 0.0F) {
+    throw std::invalid_argument("sigma is " + std::to_string(sigma) + "; expected 0 or more");
+  }
+  if (condition_width < 1 || condition_width > (1U << 20)) {
+    throw std::invalid_argument("table has rows of " + std::to_string(condition_width) +
+                                " numbers; expected 1 to 1048576");
+  }
+  const int most = max_steps();
+  if (table.size() != std::size_t(most) * std::size_t(most + 1) / 2 * condition_width || steps > most) {
+    throw std::invalid_argument("table has " + std::to_string(table.size() / condition_width) +
+                                " rows; expected K * (K + 1) / 2 with K up to " + std::to_string(kMaxSteps) +
+                                ", and at least steps, " + std::to_string(steps));
+  }
+  if (steps < 0) {
+    throw std::invalid_argument("steps is " + std::to_string(steps) + "; expected 0 or more");
+  }
+  if (batch < 1 || batch > kMaxBatch) {
+    throw std::invalid_argument("batch is " + std::to_string(batch) + "; expected 1 to " +
+                                std::to_string(kMaxBatch));
+  }
+}
+
 Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options)
     : device_(std::move(device)), geometry_(std::move(geometry)), options_(std::move(options)) {
   geometry_.check();
-  if (!std::isfinite(options_.sigma) || options_.sigma < 0.0F) {
-    throw std::invalid_argument("sigma is " + std::to_string(options_.sigma) + "; expected 0 or more");
-  }
-  if (options_.condition_width < 1 || options_.condition_width > (1U << 20)) {
-    throw std::invalid_argument("table has rows of " + std::to_string(options_.condition_width) +
-                                " numbers; expected 1 to 1048576");
-  }
-  const std::size_t rows = options_.table.size() / options_.condition_width;
-  while (std::size_t(max_steps_ + 1) * std::size_t(max_steps_ + 2) / 2 <= rows && max_steps_ < kMaxSteps) {
-    ++max_steps_;
-  }
-  if (options_.table.size() !=
-          std::size_t(max_steps_) * std::size_t(max_steps_ + 1) / 2 * options_.condition_width ||
-      options_.steps > max_steps_) {
-    throw std::invalid_argument("table has " + std::to_string(rows) +
-                                " rows; expected K * (K + 1) / 2 with K up to " + std::to_string(kMaxSteps) +
-                                ", and at least steps, " + std::to_string(options_.steps));
-  }
-  if (options_.steps < 0) {
-    throw std::invalid_argument("steps is " + std::to_string(options_.steps) + "; expected 0 or more");
-  }
-  if (options_.batch < 1 || options_.batch > kMaxBatch) {
-    throw std::invalid_argument("batch is " + std::to_string(options_.batch) + "; expected 1 to " +
-                                std::to_string(kMaxBatch));
-  }
+  options_.check();
+  max_steps_ = options_.max_steps();
   options_.in.check("frame", geometry_.frame_height, geometry_.frame_width);
   options_.out.check("restored frame", geometry_.scaled_height, geometry_.scaled_width);
   const auto size = [](int n) { return static_cast<std::size_t>(n); };

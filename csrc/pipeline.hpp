@@ -56,6 +56,12 @@ struct PipelineOptions {
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
   Pixels in, out;
+
+  // Most steps that a frame may be given: those that the table has all rows of.
+  int max_steps() const;
+  // Throws std::invalid_argument that names the option, what was found and what is allowed; of `in` and `out`
+  // nothing, which are right or wrong for a size.
+  void check() const;
 };
 
 // Runs one engine over the tensors that are bound to the pipeline's buffers.

@@ -13,10 +13,7 @@ constexpr std::size_t kHistory = 1024;
 
 // The depth, before anything is allocated for it.
 std::size_t checked_depth(std::size_t depth, const Pipeline& pipeline) {
-  if (depth < 1 || depth > kMaxDepth) {
-    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
-                                std::to_string(kMaxDepth));
-  }
+  check_depth(depth);
   const std::size_t slot = pipeline.frame_bytes() + pipeline.restored_bytes();
   const std::size_t memory =
       static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -30,6 +27,13 @@ std::size_t checked_depth(std::size_t depth, const Pipeline& pipeline) {
 }
 
 }  // namespace
+
+void check_depth(std::size_t depth) {
+  if (depth < 1 || depth > kMaxDepth) {
+    throw std::invalid_argument("depth is " + std::to_string(depth) + "; expected 1 to " +
+                                std::to_string(kMaxDepth));
+  }
+}
 
 Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device)
     : pipeline_(std::move(pipeline)),
@@ -117,8 +121,8 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   slot.job = {};
   slot.job.index = index;
   slot.job.params = pipeline_->params(index, steps);
-  slot.job.frame = slot.frame.get();
-  slot.job.pitch = pipeline_->in().row_bytes(pipeline_->geometry().frame_width);
+  const Geometry& geometry = pipeline_->geometry();
+  slot.job.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
   write(slot.frame.get(), slot.job);
   slot.job.restored = slot.restored.get();
   slot.job.restored_on_device = on_device_;

@@ -20,6 +20,8 @@ enum class Drop { block, oldest, newest };
 
 // Most slots of a ring.
 constexpr std::size_t kMaxDepth = 4096;
+// Throws std::invalid_argument if a ring cannot have so many.
+void check_depth(std::size_t depth);
 
 // The stream takes no more frames, or has no more results.
 class Closed : public std::runtime_error {

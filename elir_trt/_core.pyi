@@ -1,66 +1,66 @@
-"""The C++ core: frame slots, the stages of a frame, and their order."""
+"""Types of the C++ core. What everything is and does stands in its docstrings, beside the code in csrc/python."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import CapsuleType
 
-class Closed(Exception):
-    """The stream takes no more frames, or has no more results."""
+class Closed(Exception): ...
 
-class Result:
-    """What came back for a frame."""
+class PixelFormat:
+    @property
+    def name(self) -> str: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def shift(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def planes(self) -> int: ...
+    @property
+    def subsampling(self) -> tuple[int, int]: ...
 
-    @property
-    def frame(self) -> Any:
-        """``[H, W, 3]`` uint8, or None if the frame failed."""
-    @property
-    def index(self) -> int: ...
-    @property
-    def timestamp(self) -> float | None: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def latency_ms(self) -> float: ...
-    @property
-    def stages(self) -> dict[str, float]:
-        """Milliseconds of each stage, summed over tiles and steps."""
-    @property
-    def error(self) -> tuple[str, str] | None:
-        """The stage that failed and why."""
+def formats() -> list[PixelFormat]: ...
 
-class DeviceArray:
-    """Memory of a device, complete, for other libraries: DLPack, and ``__cuda_array_interface__`` on a GPU."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> str:
-        """Type of its numbers: "uint8", "float32", "float16" or "bfloat16"."""
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]: ...
-    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
-
-class Stream:
-    """A ring of frame slots and a worker that runs the stages of each frame."""
-
+class Geometry:
     def __init__(
         self,
         *,
-        frame_height: int,
-        frame_width: int,
-        engine_height: int,
-        engine_width: int,
-        scaled_height: int,
-        scaled_width: int,
-        scale_y: float,
-        scale_x: float,
+        frame: tuple[int, int],
+        engine: tuple[int, int],
+        scaled: tuple[int, int],
+        scale: tuple[float, float],
         interpolation: str,
         tiles: Sequence[tuple[int, int]],
         downscale: int,
         latent_channels: int,
+    ) -> None: ...
+    @property
+    def frame(self) -> tuple[int, int]: ...
+    @property
+    def engine(self) -> tuple[int, int]: ...
+    @property
+    def scaled(self) -> tuple[int, int]: ...
+    @property
+    def scale(self) -> tuple[float, float]: ...
+    @property
+    def interpolation(self) -> str: ...
+    @property
+    def tiles(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def downscale(self) -> int: ...
+    @property
+    def latent_channels(self) -> int: ...
+
+class StreamOptions:
+    def __init__(
+        self,
+        *,
         sigma: float,
         steps: int,
         table: npt.NDArray[np.float32],
@@ -79,46 +79,90 @@ class Stream:
         record: bool = True,
         frames: str = "auto",
         batch: int = 1,
-    ) -> None:
-        """Allocate everything. ValueError names an argument that is wrong, what was found and what is allowed.
-
-        Args:
-            steps: of frames that are submitted without a number of their own.
-            table: ``[max_steps * (max_steps + 1) / 2, condition_width]``: rows for each number of steps K from 1
-                on, those of K from row K * (K - 1) / 2 on.
-            format, output_format: of frames and results: "rgb24", "bgr24", "rgba", "bgra", "gray" or "nv12".
-            matrix: of luma and chroma: "bt601" or "bt709".
-            full_range: of nv12's luma and chroma.
-            results: "host" or "device": who owns the memory of results.
-            element: type of the parts' tensors; the device "cpu" has "float32" alone.
-            device: "cpu" or "cuda"; RuntimeError says why there is no such device.
-            ordinal: number of the CUDA device.
-            record: record a frame as a CUDA graph and replay it.
-            frames: of the CUDA device: "copied" to and from the GPU, "mapped" to be read and written in place, or
-                "auto": mapped where the GPU shares the CPU's memory.
-            batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
-        """
-    def view(self, name: str) -> DeviceArray:
-        """A part's tensor, without a copy, on any device; it stays valid when the stream is gone."""
-    def buffer(self, name: str) -> npt.NDArray[np.float32]:
-        """A view of a part's tensor; it stays valid when the stream is gone."""
-    def read(self, name: str) -> npt.NDArray[np.float32]:
-        """A copy of that tensor's numbers, from any device; of the last frame, when no other is in work."""
-    def address(self, name: str) -> int:
-        """Where that tensor lies."""
-    def shape(self, name: str) -> list[int]:
-        """That tensor's shape."""
-    def element(self, name: str) -> str:
-        """Type of that tensor's numbers."""
-    def reserve(self, bytes: int) -> int:
-        """Address of memory of the device that lives as long as the stream."""
+    ) -> None: ...
     @property
-    def execution_mode(self) -> str:
-        """How frames are run: "eager", "graph" (recorded once, replayed), or "eager: " and why not recorded."""
-    def set_part(self, part: str, callable: Callable[[int], None]) -> None:
-        """Set what runs a part; it is called with the device's stream handle."""
-    def set_noise(self, field: npt.NDArray[np.float32]) -> None:
-        """Replace the fixed noise: ``[latent_channels, h, w]`` of the whole frame, standard normal."""
+    def sigma(self) -> float: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def table(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def noise(self) -> str: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def drop(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def output_format(self) -> str: ...
+    @property
+    def matrix(self) -> str: ...
+    @property
+    def full_range(self) -> bool: ...
+    @property
+    def results(self) -> str: ...
+    @property
+    def element(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def ordinal(self) -> int: ...
+    @property
+    def record(self) -> bool: ...
+    @property
+    def frames(self) -> str: ...
+    @property
+    def batch(self) -> int: ...
+
+class DeviceArray:
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class Result:
+    @property
+    def frame(self) -> Any: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def timestamp(self) -> float | None: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def stages(self) -> dict[str, float]: ...
+    @property
+    def error(self) -> tuple[str, str] | None: ...
+
+class Stream:
+    def __init__(self, geometry: Geometry, options: StreamOptions) -> None: ...
+    def buffer(self, name: str) -> npt.NDArray[np.float32]: ...
+    def view(self, name: str) -> DeviceArray: ...
+    def read(self, name: str) -> npt.NDArray[np.float32]: ...
+    def address(self, name: str) -> int: ...
+    def shape(self, name: str) -> list[int]: ...
+    def element(self, name: str) -> str: ...
+    def reserve(self, bytes: int) -> int: ...
+    @property
+    def execution_mode(self) -> str: ...
+    def set_part(self, part: str, callable: Callable[[int], None]) -> None: ...
+    def set_noise(self, field: npt.NDArray[np.float32]) -> None: ...
     def start(self) -> None: ...
     def submit(
         self,
@@ -126,29 +170,27 @@ class Stream:
         timestamp: float | None = None,
         steps: int | None = None,
         timeout: float | None = None,
-    ) -> int | None:
-        """Hand in a frame; ``steps``: for this one, None: the stream's."""
-    def result(self, timeout: float | None = None, out: npt.NDArray[np.uint8] | None = None) -> Result: ...
-    def close(self) -> None:
-        """Take no more frames; those in the ring are finished."""
-    def abort(self) -> None:
-        """Close, forget what has not begun, and wait for the worker."""
+    ) -> int | None: ...
+    def submit_planes(
+        self,
+        planes: Sequence[tuple[int, int]],
+        owner: Any = None,
+        stream: int | None = None,
+        timestamp: float | None = None,
+        steps: int | None = None,
+        timeout: float | None = None,
+    ) -> int | None: ...
+    def result(self, timeout: float | None = None, out: npt.NDArray[Any] | None = None) -> Result: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
     def stats(self) -> dict[str, Any]: ...
 
 MAX_DEPTH: int
-"""Most slots of a stream's ring."""
 
-def compiled_devices() -> list[str]:
-    """Devices that this build has, usable here or not."""
-
-def devices() -> list[str]:
-    """Devices that are usable here."""
-
-def cuda_problem() -> str:
-    """Why there is no usable CUDA device; empty if there is one."""
-
-def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
-    """One block of Philox4x32-10."""
-
-def noise_field(seed: int, channels: int, height: int, width: int, frame: int = 0) -> npt.NDArray[np.float32]:
-    """The noise of a latent of ``[channels, height, width]``; ``frame`` 0: noise that stays."""
+def compiled_devices() -> list[str]: ...
+def devices() -> list[str]: ...
+def cuda_problem() -> str: ...
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]: ...
+def noise_field(
+    seed: int, channels: int, height: int, width: int, frame: int = 0
+) -> npt.NDArray[np.float32]: ...

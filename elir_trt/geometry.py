@@ -6,9 +6,7 @@ frame comes from reflection, and is cropped from the output.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
+from elir_trt._core import Geometry
 from elir_trt.errors import FrameError
 from elir_trt.recipe import Recipe
 
@@ -16,50 +14,10 @@ from elir_trt.recipe import Recipe
 LONGEST_SIDE = 16384
 #: Pixels of the largest tile that recipes of mode "pad" make; larger frames are tiled.
 LARGEST_TILE = 2048 * 2048
+#: Most tiles that go through the engines together.
+LARGEST_BATCH = 64
 #: Pixels that tiles share where a recipe states no overlap.
 DEFAULT_OVERLAP = 64
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes are (height, width) in pixels.
-
-    Attributes:
-        frame: of the submitted frames.
-        engine: of what the encoder takes.
-        scaled: of the scaled frame, which is the size of the restored one.
-        scale: scaled / frame, each way.
-        interpolation: "bicubic" (with antialiasing when scaling down) or "nearest".
-        tiles: top left corner (y, x) of each tile in the scaled frame.
-        downscale: pixels per cell of the latent.
-        latent_channels: channels of the latent.
-    """
-
-    frame: tuple[int, int]
-    engine: tuple[int, int]
-    scaled: tuple[int, int]
-    scale: tuple[float, float]
-    interpolation: str
-    tiles: tuple[tuple[int, int], ...]
-    downscale: int
-    latent_channels: int
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments under which the core takes a geometry."""
-        return {
-            "frame_height": self.frame[0],
-            "frame_width": self.frame[1],
-            "engine_height": self.engine[0],
-            "engine_width": self.engine[1],
-            "scaled_height": self.scaled[0],
-            "scaled_width": self.scaled[1],
-            "scale_y": self.scale[0],
-            "scale_x": self.scale[1],
-            "interpolation": self.interpolation,
-            "tiles": list(self.tiles),
-            "downscale": self.downscale,
-            "latent_channels": self.latent_channels,
-        }
 
 
 def plan(

@@ -94,6 +94,9 @@ class Architecture(_Strict):
     autoencoder: AutoencoderSpec = AutoencoderSpec()
     coarse: CoarseSpec
     velocity: VelocitySpec
+    skip: Literal["none", "gated"] = "none"
+    """A way for detail around the latent: "gated" gives the decoder the image too, see
+    :class:`~elir_trt.model.autoencoder.Decoder`."""
 
     @property
     def downscale(self) -> int:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from elir_trt import _core
+from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError
-from elir_trt.formats import FORMATS, Frame, PixelFormat, Pixels, check_frame
-from elir_trt.geometry import Geometry, plan
+from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_frame
+from elir_trt.geometry import plan
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, Stream
@@ -58,14 +59,14 @@ class Restorer:
 
     Attributes:
         bundle: what runs; another than was opened where its engines were built again.
-        backend: its engines.
+        engines: of it, opened by a backend.
         order: channel order of frames, in and out.
     """
 
-    def __init__(self, bundle: Bundle, backend: Engines, *, order: Order = "rgb") -> None:
+    def __init__(self, bundle: Bundle, engines: Engines, *, order: Order = "rgb") -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
-        self.backend = backend
+        self.engines = engines
         self.order: Order = order
         self._single: Stream | None = None
         self._lock = threading.Lock()
@@ -118,7 +119,7 @@ class Restorer:
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
-        matrix: Literal["bt601", "bt709"] = "bt709",
+        matrix: Matrix = "bt709",
         full_range: bool = False,
         results: Literal["host", "device"] = "host",
     ) -> Stream:
@@ -135,12 +136,15 @@ class Restorer:
             noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
                 anew for each frame; "off" adds none.
             size: height and width of the frames; None: those of the first one.
-            format: of the frames that are submitted: "rgb24" and "bgr24" (``[H, W, 3]``), "rgba" and "bgra"
-                (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``), "nv12" (``[H * 3 / 2, W]``: luma, then
-                half as many rows of interleaved Cb and Cr); all uint8. None: the restorer's channel order.
+            format: of the frames that are submitted, a name of :data:`elir_trt.formats.FORMATS`. uint8: "rgb24" and
+                "bgr24" (``[H, W, 3]``), "rgba" and "bgra" (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``),
+                "nv12" (``[H * 3 / 2, W]``: luma, then half as many rows of interleaved Cb and Cr), "yuv420p" (the
+                same shape: luma, all of Cb, all of Cr), "yuv444p" (``[H * 3, W]``). uint16: "p010le" (as nv12, 10
+                bits in the upper bits of each number) and "rgb48le" (``[H, W, 3]``). None: the restorer's channel
+                order.
             output_format: of the results; alpha is opaque, gray is luma. None: the restorer's channel order.
-            matrix: between RGB and luma and chroma of "nv12" and "gray": "bt601" or "bt709" (ITU-T H.273).
-            full_range: whether luma and chroma of "nv12" go from 0 to 255, not from 16 to 235 and 240.
+            matrix: between RGB and luma and chroma, and of gray: "bt601" or "bt709" (ITU-T H.273).
+            full_range: whether luma and chroma have the whole range (0 to 255 of 8 bits), not 16 to 235 and 240.
             results: "host": numpy arrays; "device": arrays that stay on the GPU (see :class:`Result`). They
                 may be dropped while work on them is queued on the stream that took them by DLPack, or on the
                 default stream; finish work on other streams first.
@@ -161,18 +165,18 @@ class Restorer:
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
-            ("format", format or FORMATS[0], FORMATS),
-            ("output_format", output_format or FORMATS[0], FORMATS),
+            ("format", format, (None, *FORMATS)),
+            ("output_format", output_format, (None, *FORMATS)),
             ("matrix", matrix, ("bt601", "bt709")),
             ("results", results, ("host", "device")),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
-        if results == "device" and self.backend.device != "cuda":
+        if results == "device" and self.engines.device != "cuda":
             raise DeviceError(
-                f"results='device' needs a GPU; this restorer runs on the {self.backend.device}"
+                f"results='device' needs a GPU; this restorer runs on the {self.engines.device}"
             )
         own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
         pixels = Pixels(format or own, output_format or own, matrix, full_range)
@@ -186,7 +190,13 @@ class Restorer:
     def geometry(self, size: tuple[int, int]) -> Geometry:
         """How frames of ``size`` (height, width) lie on the engines."""
         built = self.bundle.manifest.specification.size
-        return plan(self.recipe, size, size=built, fixed=self.backend.sizes() is not None)
+        return plan(self.recipe, size, size=built, fixed=self.engines.sizes() is not None)
+
+    def batch(self, geometry: Geometry) -> int:
+        """Tiles that go through the engines together: as many as these take, or as the bundle was built for."""
+        built = self.bundle.manifest.specification.batch
+        # Engines that take any number are not given places that no tile fills.
+        return self.engines.batch or min(built, len(geometry.tiles))
 
     def close(self) -> None:
         """Close the stream that single images went through."""
@@ -207,4 +217,4 @@ class Restorer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Restorer {self.recipe.task} with {self.backend.name} {self.backend.precision}>"
+        return f"<Restorer {self.recipe.task} with {self.engines.name} {self.engines.precision}>"

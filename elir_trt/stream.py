@@ -7,18 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from elir_trt import _core
+from elir_trt._core import Geometry
+from elir_trt.backends import Engines
+from elir_trt.bundle import Bundle
 from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
 from elir_trt.process import Process
-
-if TYPE_CHECKING:
-    from elir_trt.restorer import Restorer
+from elir_trt.recipe import Recipe
 
 # Kinds of memory in DLPack.
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
@@ -50,6 +51,22 @@ class Result:
     latency_ms: float
 
 
+class Opener(Protocol):
+    """What opens streams: see :class:`elir_trt.restorer.Restorer`."""
+
+    bundle: Bundle
+    engines: Engines
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def geometry(self, size: tuple[int, int]) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines."""
+
+    def batch(self, geometry: Geometry) -> int:
+        """Tiles that go through the engines together."""
+
+
 class Stream:
     """Frames in, restored frames out, in order.
 
@@ -59,7 +76,7 @@ class Stream:
 
     def __init__(
         self,
-        restorer: Restorer,
+        restorer: Opener,
         *,
         depth: int,
         drop: Drop,
@@ -107,16 +124,18 @@ class Stream:
                 return
             restorer = self.restorer
             geometry = restorer.geometry(size)
-            core = _core.Stream(
-                **geometry.arguments(),
+            batch = restorer.batch(geometry)
+            options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
                 table=restorer.bundle.table,
-                element=restorer.backend.element,
-                device=restorer.backend.device,
+                element=restorer.engines.element,
+                device=restorer.engines.device,
+                batch=batch,
                 **self._options,
             )
-            for part, enqueue in restorer.backend.bind(geometry.engine, core).items():
+            core = _core.Stream(geometry, options)
+            for part, enqueue in restorer.engines.bind(geometry.engine, batch, core).items():
                 core.set_part(part, enqueue)
             core.start()
             self._size = size
@@ -156,9 +175,7 @@ class Stream:
             ValueError: the stream is closed, or ``steps`` is out of its range.
         """
         self._process.require("stream")
-        maximum = self.restorer.recipe.steps
-        if steps is not None and not 0 <= steps <= maximum:
-            raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
+        self._check_steps(steps)
         array = self._array(frame)
         size = self.pixels.size_of(array)
         if self._core is None:
@@ -177,6 +194,60 @@ class Stream:
         except ValueError as error:
             raise FrameError(str(error)) from error
 
+    def submit_planes(
+        self,
+        y: int,
+        y_pitch: int,
+        uv: int,
+        uv_pitch: int,
+        *,
+        owner: Any = None,
+        stream: int | None = None,
+        timestamp: float | None = None,
+        steps: int | None = None,
+        timeout: float | None = None,
+    ) -> int | None:
+        """Hand in a frame of "nv12" or "p010le" whose planes lie apart, as in NVMM buffers of Jetson cameras and
+        decoders.
+
+        The stream needs its ``size`` before (see :meth:`Restorer.stream`). On a GPU nothing is copied: the planes
+        must not change until the frame's result was collected.
+
+        Args:
+            y, uv: addresses of luma, and of interleaved Cb and Cr, in memory of the stream's device.
+            y_pitch, uv_pitch: bytes from one row to the next.
+            owner: what keeps that memory alive; it is held until the frame's result was collected.
+            stream: CUDA stream on which the planes are made; None: they are complete.
+            timestamp, steps, timeout: as in :meth:`submit`.
+
+        Returns:
+            The frame's index, or None if it was dropped.
+
+        Raises:
+            FrameError: an address or a pitch cannot be, or the stream's format has no such planes.
+            TimeoutError: no place came free in time.
+            ValueError: the stream is closed, has no size yet, or ``steps`` is out of its range.
+        """
+        self._process.require("stream")
+        self._check_steps(steps)
+        if self._core is None:
+            raise ValueError(
+                "submit_planes needs the size of frames: open the stream with size=(height, width)"
+            )
+        try:
+            return self._core.submit_planes(
+                [(y, y_pitch), (uv, uv_pitch)], owner, stream, timestamp, steps, timeout
+            )
+        except _core.Closed:
+            raise ValueError("the stream is closed") from None
+        except ValueError as error:
+            raise FrameError(str(error)) from error
+
+    def _check_steps(self, steps: int | None) -> None:
+        maximum = self.restorer.recipe.steps
+        if steps is not None and not 0 <= steps <= maximum:
+            raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
+
     def _array(self, frame: Any) -> Any:
         """``frame`` as the core takes it: a numpy array, or an array on the GPU that this stream runs on."""
         if isinstance(frame, np.ndarray):
@@ -187,7 +258,7 @@ class Stream:
             on_gpu = kind in (_CUDA, _CUDA_MANAGED)
             if kind in (_CPU, _CUDA_HOST):
                 return np.from_dlpack(frame)
-        if on_gpu and self.restorer.backend.device == "cuda":
+        if on_gpu and self.restorer.engines.device == "cuda":
             return frame
         if on_gpu:
             raise FrameError(
@@ -277,7 +348,7 @@ class Stream:
             self._closed = True
             if self._core is not None:
                 self._core.close()
-                self.restorer.backend.stream_closed()
+                self.restorer.engines.stream_closed()
             self._opened.set()
 
     def __enter__(self) -> Stream:

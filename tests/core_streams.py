@@ -11,26 +11,32 @@ from elir_trt import _core
 RNG = np.random.default_rng(0)
 
 
-def make(frame: tuple[int, int], engine: tuple[int, int], **changes: Any) -> _core.Stream:
-    options: dict[str, Any] = {
-        "frame_height": frame[0],
-        "frame_width": frame[1],
-        "engine_height": engine[0],
-        "engine_width": engine[1],
-        "scaled_height": frame[0],
-        "scaled_width": frame[1],
-        "scale_y": 1.0,
-        "scale_x": 1.0,
+def geometry(frame: tuple[int, int], engine: tuple[int, int], **changes: Any) -> _core.Geometry:
+    arguments: dict[str, Any] = {
+        "frame": frame,
+        "engine": engine,
+        "scaled": frame,
+        "scale": (1.0, 1.0),
         "interpolation": "bicubic",
         "tiles": [(0, 0)],
         "downscale": 4,
         "latent_channels": 5,
-        "sigma": 0.0,
-        "steps": 0,
-        "table": np.zeros((0, 3), np.float32),
     }
-    options.update(changes)
-    return _core.Stream(**options)
+    return _core.Geometry(**{**arguments, **changes})
+
+
+def options(**changes: Any) -> _core.StreamOptions:
+    arguments: dict[str, Any] = {"sigma": 0.0, "steps": 0, "table": np.zeros((0, 3), np.float32)}
+    return _core.StreamOptions(**{**arguments, **changes})
+
+
+#: What of a stream is its geometry.
+GEOMETRY = ("scaled", "scale", "interpolation", "tiles", "downscale", "latent_channels")
+
+
+def make(frame: tuple[int, int], engine: tuple[int, int], **changes: Any) -> _core.Stream:
+    shape = {name: changes.pop(name) for name in GEOMETRY if name in changes}
+    return _core.Stream(geometry(frame, engine, **shape), options(**changes))
 
 
 def nothing(handle: int) -> None:

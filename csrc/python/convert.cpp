@@ -29,6 +29,17 @@ std::string describe(const py::array& array) {
   return text;
 }
 
+std::string represent(const py::object& object, std::initializer_list<const char*> attributes) {
+  std::string text;
+  for (const char* name : attributes) {
+    const py::object value = object.attr(name);
+    text += (text.empty() ? "" : ", ") + std::string(name) + "=";
+    text += py::isinstance<py::array>(value) ? "<" + describe(py::array(value)) + ">"
+                                             : py::repr(value).cast<std::string>();
+  }
+  return py::type::of(object).attr("__name__").cast<std::string>() + "(" + text + ")";
+}
+
 py::dict percentiles(std::vector<float> values) {
   py::dict result;
   if (values.empty()) return result;

@@ -5,12 +5,16 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "convert.hpp"
 #include "dlpack.hpp"
 
 namespace elir::python {
+
+// Two numbers of DLPack's calls in Python: a version (major, minor), or a device (type, id).
+using DLPackPair = std::pair<std::int64_t, std::int64_t>;
 
 // Memory of a device for other libraries, without a copy: restored frames, and the parts' tensors.
 class DeviceArray {
@@ -28,7 +32,7 @@ class DeviceArray {
   std::string type_name() const {
     switch (type_.code) {
       case elir::dlpack::unsigned_integer:
-        return "uint8";
+        return type_.bits == 16 ? "uint16" : "uint8";
       case elir::dlpack::bfloat:
         return "bfloat16";
       default:
@@ -38,50 +42,23 @@ class DeviceArray {
 
   py::tuple dlpack_device() const { return py::make_tuple(device_.type, device_.id); }
 
-  // The memory is complete, so that no stream has to wait; the consumer's is kept for when it is given back.
-  py::capsule dlpack(const std::optional<std::int64_t>& stream) const {
-    if (users_ && stream && *stream > 0) users_(memory_.get(), static_cast<std::uintptr_t>(*stream));
-    auto owned = std::make_unique<Export>();
-    owned->memory = memory_;
-    owned->shape = shape_;
-    owned->strides.resize(shape_.size());
-    std::int64_t step = 1;
-    for (std::size_t i = shape_.size(); i-- > 0; step *= shape_[i]) owned->strides[i] = step;
-    owned->managed.tensor = {
-        memory_.get(),         device_, static_cast<std::int32_t>(shape_.size()), type_, owned->shape.data(),
-        owned->strides.data(), 0};
-    owned->managed.context = owned.get();
-    owned->managed.deleter = [](elir::dlpack::ManagedTensor* tensor) {
-      delete static_cast<Export*>(tensor->context);
-    };
-    return py::capsule(&owned.release()->managed, elir::dlpack::kName, [](PyObject* capsule) {
-      if (PyCapsule_IsValid(capsule, elir::dlpack::kName) == 0) return;  // A consumer has it.
-      auto* tensor =
-          static_cast<elir::dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule, elir::dlpack::kName));
-      tensor->deleter(tensor);
-    });
-  }
+  // A capsule of what `max_version` says that the consumer knows; see bind_device_array.
+  py::capsule dlpack(const std::optional<std::int64_t>& stream, const std::optional<DLPackPair>& max_version,
+                     const std::optional<DLPackPair>& dl_device, const std::optional<bool>& copy) const;
 
   py::dict cuda_array_interface() const {
     if (device_.type != elir::dlpack::cuda || type_.code == elir::dlpack::bfloat) {
       throw py::attribute_error("this array has no __cuda_array_interface__: it is " + type_name() + " on " +
                                 (device_.type == elir::dlpack::cuda ? "a GPU" : "the CPU"));
     }
-    const std::string type = type_.code == elir::dlpack::unsigned_integer ? "|u1"
-                             : type_.bits == 16                           ? "<f2"
-                                                                          : "<f4";
+    const bool whole = type_.code == elir::dlpack::unsigned_integer;
+    const std::string type = type_.bits == 8 ? "|u1" : (whole ? "<u2" : (type_.bits == 16 ? "<f2" : "<f4"));
     return py::dict("shape"_a = shape(), "typestr"_a = type,
                     "data"_a = py::make_tuple(reinterpret_cast<std::uintptr_t>(memory_.get()), false),
                     "strides"_a = py::none(), "version"_a = 3);
   }
 
  private:
-  struct Export {
-    elir::dlpack::ManagedTensor managed;
-    std::shared_ptr<void> memory;
-    std::vector<std::int64_t> shape, strides;
-  };
-
   std::shared_ptr<void> memory_;
   std::vector<std::int64_t> shape_;
   elir::dlpack::Type type_;

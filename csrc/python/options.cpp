@@ -1,79 +1,170 @@
 #include "options.hpp"
 
+#include <cstdint>
 #include <stdexcept>
+#include <utility>
+
+#include "convert.hpp"
 
 namespace elir::python {
 
 namespace {
 
-// By FFmpeg's names of pixel formats.
-elir::Pixels choose_pixels(const char* name, const std::string& found, bool bt601, bool full_range) {
-  const auto [format, blue_first] =
-      choose<std::pair<elir::Format, bool>>(name, found,
-                                            {{"rgb24", {elir::Format::rgb, false}},
-                                             {"bgr24", {elir::Format::rgb, true}},
-                                             {"rgba", {elir::Format::rgba, false}},
-                                             {"bgra", {elir::Format::rgba, true}},
-                                             {"gray", {elir::Format::gray, false}},
-                                             {"nv12", {elir::Format::nv12, false}}});
-  return {format, blue_first, bt601, full_range};
-}
+constexpr Choices<elir::Noise> kNoises = {
+    {"fixed", elir::Noise::fixed}, {"per-frame", elir::Noise::per_frame}, {"off", elir::Noise::off}};
+constexpr Choices<elir::Drop> kDrops = {
+    {"block", elir::Drop::block}, {"oldest", elir::Drop::oldest}, {"newest", elir::Drop::newest}};
+constexpr Choices<elir::Element> kElements = {{"float32", elir::Element::float32},
+                                              {"float16", elir::Element::float16},
+                                              {"bfloat16", elir::Element::bfloat16}};
+constexpr Choices<elir::CudaOptions::Frames> kFrames = {{"auto", elir::CudaOptions::Frames::automatic},
+                                                        {"copied", elir::CudaOptions::Frames::copied},
+                                                        {"mapped", elir::CudaOptions::Frames::mapped}};
+constexpr Choices<bool> kOnHost = {{"cpu", true}, {"cuda", false}};
+constexpr Choices<bool> kResultsOnDevice = {{"host", false}, {"device", true}};
 
-}  // namespace
+using Table = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-std::unique_ptr<PyStream> make_stream(
-    int frame_height, int frame_width, int engine_height, int engine_width, int scaled_height,
-    int scaled_width, double scale_y, double scale_x, const std::string& interpolation,
-    const std::vector<std::pair<int, int>>& tiles, int downscale, int latent_channels, float sigma, int steps,
-    const py::array_t<float, py::array::c_style | py::array::forcecast>& table, std::uint64_t seed,
-    const std::string& noise, std::size_t depth, const std::string& drop, const std::string& format,
-    const std::string& output_format, const std::string& matrix, bool full_range, const std::string& results,
-    const std::string& element, const std::string& device, int ordinal, bool record,
-    const std::string& frames, std::size_t batch) {
-  elir::Geometry geometry{frame_height,  frame_width,  engine_height, engine_width,
-                          scaled_height, scaled_width, scale_y,       scale_x,
-                          false,         {},           downscale,     latent_channels};
-  geometry.nearest = choose<bool>("interpolation", interpolation, {{"bicubic", false}, {"nearest", true}});
-  for (const auto& [y, x] : tiles) geometry.tiles.push_back({y, x});
-  elir::CudaOptions cuda;
-  cuda.element = choose<elir::Element>("element", element,
-                                       {{"float32", elir::Element::float32},
-                                        {"float16", elir::Element::float16},
-                                        {"bfloat16", elir::Element::bfloat16}});
-  cuda.ordinal = ordinal;
-  cuda.record = record;
-  cuda.slots = depth;
-  cuda.frames = choose<elir::CudaOptions::Frames>("frames", frames,
-                                                  {{"auto", elir::CudaOptions::Frames::automatic},
-                                                   {"copied", elir::CudaOptions::Frames::copied},
-                                                   {"mapped", elir::CudaOptions::Frames::mapped}});
-  const bool on_host = choose<bool>("device", device, {{"cpu", true}, {"cuda", false}});
-  if (on_host && cuda.element != elir::Element::float32) {
-    throw std::invalid_argument("element is '" + element + "'; the device cpu allows: float32");
-  }
+StreamOptions make_options(float sigma, int steps, const Table& table, std::uint64_t seed,
+                           const std::string& noise, std::size_t depth, const std::string& drop,
+                           const std::string& format, const std::string& output_format,
+                           const std::string& matrix, bool full_range, const std::string& results,
+                           const std::string& element, const std::string& device, int ordinal, bool record,
+                           const std::string& frames, std::size_t batch) {
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
-  elir::PipelineOptions options;
-  options.sigma = sigma;
-  options.steps = steps;
-  options.table.assign(table.data(), table.data() + table.size());
-  options.condition_width = static_cast<std::size_t>(table.shape(1));
-  options.batch = batch;
-  options.seed = seed;
-  options.noise = choose<elir::Noise>(
-      "noise", noise,
-      {{"fixed", elir::Noise::fixed}, {"per-frame", elir::Noise::per_frame}, {"off", elir::Noise::off}});
   const bool bt601 = choose<bool>("matrix", matrix, {{"bt601", true}, {"bt709", false}});
-  options.in = choose_pixels("format", format, bt601, full_range);
-  options.out = choose_pixels("output_format", output_format, bt601, full_range);
-  const bool on_device = choose<bool>("results", results, {{"host", false}, {"device", true}});
-  const elir::Drop policy = choose<elir::Drop>(
-      "drop", drop,
-      {{"block", elir::Drop::block}, {"oldest", elir::Drop::oldest}, {"newest", elir::Drop::newest}});
-  return std::make_unique<PyStream>(on_host ? elir::make_host_device() : elir::make_cuda_device(cuda),
-                                    std::move(geometry), std::move(options), depth, policy, ordinal,
-                                    on_device);
+  StreamOptions options;
+  options.pipeline.sigma = sigma;
+  options.pipeline.steps = steps;
+  options.pipeline.table.assign(table.data(), table.data() + table.size());
+  options.pipeline.condition_width = static_cast<std::size_t>(table.shape(1));
+  options.pipeline.batch = batch;
+  options.pipeline.seed = seed;
+  options.pipeline.noise = choose("noise", noise, kNoises);
+  options.pipeline.in = {elir::find_format("format", format), bt601, full_range};
+  options.pipeline.out = {elir::find_format("output_format", output_format), bt601, full_range};
+  options.cuda.ordinal = ordinal;
+  options.cuda.element = choose("element", element, kElements);
+  options.cuda.record = record;
+  options.cuda.slots = depth;
+  options.cuda.frames = choose("frames", frames, kFrames);
+  options.on_host = choose("device", device, kOnHost);
+  options.results_on_device = choose("results", results, kResultsOnDevice);
+  options.depth = depth;
+  options.drop = choose("drop", drop, kDrops);
+  options.format = format;
+  options.output_format = output_format;
+  options.matrix = matrix;
+  options.full_range = full_range;
+  if (options.on_host && options.cuda.element != elir::Element::float32) {
+    throw std::invalid_argument("element is '" + element + "'; the device cpu allows: float32");
+  }
+  options.pipeline.check();
+  elir::check_depth(depth);
+  return options;
+}
+
+py::array_t<float> table_of(const StreamOptions& options) {
+  const std::vector<float>& table = options.pipeline.table;
+  const std::size_t width = options.pipeline.condition_width;
+  return py::array_t<float>({table.size() / width, width}, table.data());
+}
+
+constexpr const char* kArguments = R"(Check options, and say what is wrong.
+
+Args:
+    sigma: standard deviation of the noise that is added to the coarse latent, 0 or more.
+    steps: Euler steps of frames that are submitted without a number of their own, 0 or more.
+    table: ``[max_steps * (max_steps + 1) / 2, condition_width]`` float32, of which a copy is kept: rows for
+        each number of steps K from 1 on, those of K from row K * (K - 1) / 2 on.
+    seed: of the noise, 64 bits.
+    noise: "fixed" (one field for all frames), "per-frame", or "off".
+    depth: slots of the ring, 1 to MAX_DEPTH.
+    drop: what happens to a frame when all slots are taken: "block" waits for one, "oldest" gives up the
+        oldest frame that has not begun, "newest" the one at hand.
+    format, output_format: pixels of frames and of results: names of ``formats()``.
+    matrix: of luma and chroma: "bt601" or "bt709".
+    full_range: luma and chroma of the whole range, else from 16 to 235 and 240 of 255.
+    results: "host" or "device": who owns the memory of results; the device "cpu" has "host" alone.
+    element: type of the parts' tensors, "float32", "float16" or "bfloat16"; the device "cpu" has "float32"
+        alone.
+    device: "cpu" or "cuda".
+    ordinal: number of the CUDA device.
+    record: record a frame as a CUDA graph and replay it.
+    frames: of the CUDA device: "copied" to and from the GPU, "mapped" to be read and written in place, or
+        "auto": mapped where the GPU shares the CPU's memory.
+    batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
+
+Raises:
+    ValueError: names the argument, what was found and what is allowed.)";
+
+}  // namespace
+
+const char* element_name(elir::Element element) {
+  return word_of(element, kElements);
+}
+
+std::unique_ptr<Stream> StreamOptions::open(const elir::Geometry& geometry) const {
+  std::unique_ptr<elir::Device> opened = on_host ? elir::make_host_device() : elir::make_cuda_device(cuda);
+  return std::make_unique<Stream>(std::make_unique<elir::Pipeline>(std::move(opened), geometry, pipeline),
+                                  depth, drop, results_on_device);
+}
+
+void bind_options(py::module_& module) {
+  using Options = StreamOptions;
+  py::class_<Options>(module, "StreamOptions",
+                      "All of a stream but its geometry; no device is touched. It cannot be changed.")
+      .def(py::init(&make_options), py::kw_only(), "sigma"_a, "steps"_a, "table"_a, "seed"_a = 0,
+           "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "format"_a = "rgb24",
+           "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
+           "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
+           "frames"_a = "auto", "batch"_a = 1, kArguments)
+      .def_property_readonly(
+          "sigma", [](const Options& o) { return o.pipeline.sigma; },
+          "Standard deviation of the noise, as float32.")
+      .def_property_readonly(
+          "steps", [](const Options& o) { return o.pipeline.steps; },
+          "Euler steps of frames that are submitted without a number of their own.")
+      .def_property_readonly("table", &table_of,
+                             "A copy of the conditioning table, ``[rows, condition_width]`` float32.")
+      .def_property_readonly(
+          "seed", [](const Options& o) { return o.pipeline.seed; }, "Of the noise.")
+      .def_property_readonly(
+          "noise", [](const Options& o) { return word_of(o.pipeline.noise, kNoises); },
+          R"("fixed", "per-frame" or "off".)")
+      .def_readonly("depth", &Options::depth, "Slots of the ring.")
+      .def_property_readonly(
+          "drop", [](const Options& o) { return word_of(o.drop, kDrops); },
+          R"("block", "oldest" or "newest".)")
+      .def_readonly("format", &Options::format, "Pixels of frames.")
+      .def_readonly("output_format", &Options::output_format, "Pixels of results.")
+      .def_readonly("matrix", &Options::matrix, R"(Of luma and chroma: "bt601" or "bt709".)")
+      .def_readonly("full_range", &Options::full_range, "Whether luma and chroma have the whole range.")
+      .def_property_readonly(
+          "results", [](const Options& o) { return word_of(o.results_on_device, kResultsOnDevice); },
+          R"("host" or "device": who owns the memory of results.)")
+      .def_property_readonly(
+          "element", [](const Options& o) { return element_name(o.cuda.element); },
+          R"(Type of the parts' tensors: "float32", "float16" or "bfloat16".)")
+      .def_property_readonly(
+          "device", [](const Options& o) { return word_of(o.on_host, kOnHost); }, R"("cpu" or "cuda".)")
+      .def_property_readonly(
+          "ordinal", [](const Options& o) { return o.cuda.ordinal; }, "Number of the CUDA device.")
+      .def_property_readonly(
+          "record", [](const Options& o) { return o.cuda.record; },
+          "Whether a frame is recorded as a CUDA graph.")
+      .def_property_readonly(
+          "frames", [](const Options& o) { return word_of(o.cuda.frames, kFrames); },
+          R"("copied", "mapped" or "auto".)")
+      .def_property_readonly(
+          "batch", [](const Options& o) { return o.pipeline.batch; }, "Tiles that the engines take together.")
+      .def("__repr__", [](const py::object& self) {
+        return represent(self, {"sigma", "steps", "table", "seed", "noise", "depth", "drop", "format",
+                                "output_format", "matrix", "full_range", "results", "element", "device",
+                                "ordinal", "record", "frames", "batch"});
+      });
 }
 
 }  // namespace elir::python

@@ -1,25 +1,34 @@
 // What a stream is made of, from Python's words and numbers.
 #pragma once
 
-#include <cstdint>
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
-#include "stream.hpp"
+#include "../stream.hpp"
 
 namespace elir::python {
 
-// Throws std::invalid_argument that names the argument, what was found and what is allowed.
-std::unique_ptr<PyStream> make_stream(
-    int frame_height, int frame_width, int engine_height, int engine_width, int scaled_height,
-    int scaled_width, double scale_y, double scale_x, const std::string& interpolation,
-    const std::vector<std::pair<int, int>>& tiles, int downscale, int latent_channels, float sigma, int steps,
-    const py::array_t<float, py::array::c_style | py::array::forcecast>& table, std::uint64_t seed,
-    const std::string& noise, std::size_t depth, const std::string& drop, const std::string& format,
-    const std::string& output_format, const std::string& matrix, bool full_range, const std::string& results,
-    const std::string& element, const std::string& device, int ordinal, bool record,
-    const std::string& frames, std::size_t batch);
+// All of a stream but its geometry.
+struct StreamOptions {
+  elir::PipelineOptions pipeline;
+  elir::CudaOptions cuda;  // of the host: its element alone, which is float32
+  bool on_host = true;
+  bool results_on_device = false;
+  std::size_t depth = 0;
+  elir::Drop drop = elir::Drop::block;
+  std::string format, output_format, matrix;  // by their names
+  bool full_range = false;
+
+  // Everything is allocated here: without the GIL. Throws as Pipeline, Stream and make_cuda_device do.
+  std::unique_ptr<Stream> open(const elir::Geometry& geometry) const;
+};
+
+// "float32", "float16" or "bfloat16".
+const char* element_name(elir::Element element);
+
+void bind_options(pybind11::module_& module);
 
 }  // namespace elir::python

@@ -1,62 +1,137 @@
 #include "stream.hpp"
 
-#include "options.hpp"
-
 namespace elir::python {
 
 void bind_stream(py::module_& module) {
-  py::class_<Result>(module, "Result")
-      .def_property_readonly("frame", [](const Result& result) { return result.frame; })
-      .def_property_readonly("index", [](const Result& result) { return result.told.index; })
-      .def_property_readonly("timestamp", [](const Result& result) { return result.told.timestamp; })
-      .def_property_readonly("steps", [](const Result& result) { return result.told.steps; })
-      .def_property_readonly("latency_ms", [](const Result& result) { return result.told.latency_ms; })
-      .def_property_readonly("stages",
-                             [](const Result& result) {
-                               py::dict stages;
-                               for (std::size_t i = 0; i < elir::kStages; ++i) {
-                                 if (!is_timed(i, result.host)) continue;
-                                 stages[elir::stage_name(i)] = result.told.stages[i];
-                               }
-                               return stages;
-                             })
-      .def_property_readonly("error", [](const Result& result) -> py::object {
-        if (!result.told.failed) return py::none();
-        return py::make_tuple(elir::stage_name(static_cast<std::size_t>(result.told.stage)),
-                              result.told.message);
-      });
+  py::class_<PyStream>(module, "Stream",
+                       R"(A ring of frame slots and a worker that runs the stages of each frame.
 
-  py::class_<PyStream>(module, "Stream")
-      .def(py::init(&make_stream), py::kw_only(), "frame_height"_a, "frame_width"_a, "engine_height"_a,
-           "engine_width"_a, "scaled_height"_a, "scaled_width"_a, "scale_y"_a, "scale_x"_a, "interpolation"_a,
-           "tiles"_a, "downscale"_a, "latent_channels"_a, "sigma"_a, "steps"_a, "table"_a, "seed"_a = 0,
-           "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "format"_a = "rgb24",
-           "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
-           "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
-           "frames"_a = "auto", "batch"_a = 1)
-      .def("buffer", &PyStream::buffer, "name"_a)
-      .def("view", &PyStream::view, "name"_a)
-      .def("read", &PyStream::read, "name"_a)
-      .def("address", &PyStream::address, "name"_a)
-      .def("shape", &PyStream::shape, "name"_a)
-      .def("element", &PyStream::element, "name"_a)
-      .def("reserve", &PyStream::reserve, "bytes"_a)
-      .def_property_readonly("execution_mode", &PyStream::execution_mode)
-      .def("set_part", &PyStream::set_part, "part"_a, "callable"_a)
-      .def("set_noise", &PyStream::set_noise, "field"_a)
-      .def("start", &PyStream::start)
+Open it, bind the parts' tensors (``view``, ``buffer`` or ``address``), give it the four parts (``set_part``),
+and start it. Any thread may submit, and any thread may collect. A call of what was opened in another process,
+before a fork, raises RuntimeError.)")
+      .def(py::init<const elir::Geometry&, const StreamOptions&>(), "geometry"_a, "options"_a,
+           R"(Open the device and allocate everything; other threads of Python go on meanwhile.
+
+Raises:
+    ValueError: the options do not go with this size, or the memory of this machine.
+    RuntimeError: there is no such device, and why; or it has too little memory.)")
+      .def(
+          "buffer", &PyStream::buffer, "name"_a,
+          R"(A part's tensor on the CPU as a numpy array, without a copy; it stays valid when the stream is gone.
+
+Args:
+    name: "image" and "decoded" ``[batch, 3, h, w]``, "encoded", "coarse", "latent" and "velocity"
+        ``[batch, latent_channels, h / downscale, w / downscale]``, or "condition" ``[1, condition_width]``.
+
+Raises:
+    RuntimeError: the tensors are on a GPU.
+    ValueError: there is no tensor of that name.)")
+      .def("view", &PyStream::view, "name"_a,
+           "A part's tensor on any device, without a copy; it stays valid when the stream is gone. See "
+           "``buffer``.")
+      .def("read", &PyStream::read, "name"_a,
+           R"(A copy of a tensor's numbers as float32, from any device. See ``buffer`` for names.
+
+They are those of the last frame, when no other is in work. Other threads of Python go on meanwhile.)")
+      .def("address", &PyStream::address, "name"_a, "Where a tensor lies. See ``buffer`` for names.")
+      .def("shape", &PyStream::shape, "name"_a, "A tensor's shape. See ``buffer`` for names.")
+      .def("element", &PyStream::element, "name"_a,
+           R"(Type of a tensor's numbers: "float32", "float16" or "bfloat16". See ``buffer`` for names.)")
+      .def("reserve", &PyStream::reserve, "bytes"_a,
+           R"(Address of memory of the device that lives as long as the stream, for what engines need.
+
+Raises:
+    RuntimeError: the stream was started, or the device has too little memory.)")
+      .def_property_readonly(
+          "execution_mode", &PyStream::execution_mode,
+          R"(How frames are run: "eager", "graph" (recorded once, replayed), or "eager: " and why not recorded.)")
+      .def("set_part", &PyStream::set_part, "part"_a, "callable"_a,
+           R"(Set what runs a part: it queues one run of its engine over the tensors.
+
+Args:
+    part: "encoder", "coarse", "velocity" or "decoder".
+    callable: called on the worker with the device's stream handle, 0 on the CPU. What it raises fails the
+        frame.
+
+Raises:
+    ValueError: there is no such part, or this is no callable.
+    RuntimeError: the stream was started.)")
+      .def("set_noise", &PyStream::set_noise, "field"_a,
+           R"(Replace the fixed noise.
+
+Args:
+    field: ``[latent_channels, h, w]`` of the whole frame's latent, standard normal.
+
+Raises:
+    ValueError: the field has another size.
+    RuntimeError: the stream was started.)")
+      .def("start", &PyStream::start,
+           R"(Draw the fixed noise and start the worker.
+
+Raises:
+    RuntimeError: a part is missing, or the stream was started before.)")
       .def("submit", &PyStream::submit, "frame"_a, "timestamp"_a = py::none(), "steps"_a = py::none(),
-           "timeout"_a = py::none())
-      .def("result", &PyStream::result, "timeout"_a = py::none(), "out"_a = py::none())
-      .def("close", &PyStream::close)
-      .def("abort", &PyStream::abort)
-      .def("stats", &PyStream::stats);
+           "timeout"_a = py::none(),
+           R"(Hand in a frame.
 
-  module.def("devices", [] {
-    std::vector<std::string> devices{"cpu"};
-    if (elir::cuda_problem().empty()) devices.push_back("cuda");
-    return devices;
-  });
+Args:
+    frame: uint8 in the stream's format and size. A numpy array is copied before the call returns, contiguous
+        or not. On a GPU also an array there, by DLPack or ``__cuda_array_interface__``, with pixels packed and
+        rows apart or not: it is kept and read until its result was collected.
+    timestamp: comes back with the result.
+    steps: Euler steps for this frame, 0 (the coarse estimate) to what the table has; None: the stream's.
+    timeout: seconds to wait for a slot with drop="block"; None: as long as it takes.
+
+Returns:
+    The frame's index from 0, or None if it was dropped.
+
+Raises:
+    ValueError: the frame, steps or timeout is wrong; nothing was taken.
+    TimeoutError: no slot came free in time.
+    Closed: the stream is closed.
+    RuntimeError: the stream was not started.)")
+      .def("submit_planes", &PyStream::submit_planes, "planes"_a, "owner"_a = py::none(),
+           "stream"_a = py::none(), "timestamp"_a = py::none(), "steps"_a = py::none(),
+           "timeout"_a = py::none(),
+           R"(Hand in a frame as its planes, in memory of the stream's device.
+
+Args:
+    planes: address and pitch, in bytes, of each plane of the format.
+    owner: kept until the frame's result was collected; on the CPU the planes are copied at once.
+    stream: CUDA stream that the planes are made on; None: they are complete.
+    timestamp: comes back with the result, in seconds.
+    steps: Euler steps of this frame; None: the stream's.
+    timeout: seconds to wait for a slot; None: as long as it takes.
+
+Returns:
+    The frame's index, or None if it was dropped.
+
+Raises:
+    ValueError: an address or a pitch cannot be, or ``steps`` is out of its range.
+    TimeoutError: no slot came free in time.
+    Closed: the stream takes no more frames.)")
+      .def("result", &PyStream::result, "timeout"_a = py::none(), "out"_a = py::none(),
+           R"(Wait for the next result, in the order of submission.
+
+Args:
+    timeout: seconds to wait; None: as long as it takes.
+    out: where to put the restored frame: a writeable C-contiguous array of its shape, uint8. Not with
+        results="device".
+
+Raises:
+    ValueError: out or timeout is wrong.
+    TimeoutError: no frame was finished in time.
+    Closed: the stream is closed, and all results were collected.
+    RuntimeError: the stream was not started.)")
+      .def("close", &PyStream::close,
+           "Take no more frames; those in the ring are finished and can be collected.")
+      .def("abort", &PyStream::abort, "Close, forget what has not begun, and wait for the worker.")
+      .def("stats", &PyStream::stats,
+           R"(Counts, and times in milliseconds of the last 1024 frames.
+
+Returns:
+    "submitted", "completed", "dropped", "failed" and "pending" frames; "latency_ms" and, for each stage,
+    "stages": p50, p95 and p99.)");
 }
 
 }  // namespace elir::python

@@ -16,35 +16,20 @@
 #include "device_array.hpp"
 #include "frames.hpp"
 #include "lifetime.hpp"
+#include "options.hpp"
 #include "part.hpp"
+#include "result.hpp"
 
 namespace elir::python {
-
-// A frame that came back: its pixels, and what is told of it.
-struct Result {
-  py::object frame;
-  FrameResult told;
-  bool host;
-};
-
-// Whether a device times this stage.
-inline bool is_timed(std::size_t stage, bool host) {
-  const auto found = static_cast<Stage>(stage);
-  if (host) return found != Stage::launch;
-  return found == Stage::launch || found == Stage::total;
-}
 
 // Owns the native stream for Python: keeps the GIL out of joins.
 class PyStream {
  public:
-  PyStream(std::unique_ptr<elir::Device> device, elir::Geometry geometry, elir::PipelineOptions options,
-           std::size_t depth, elir::Drop drop, int ordinal, bool results_on_device)
-      : host_(std::string(device->name()) == "cpu"),
-        results_on_device_(results_on_device),
-        ordinal_(ordinal),
-        stream_(std::make_unique<Stream>(
-            std::make_unique<elir::Pipeline>(std::move(device), std::move(geometry), std::move(options)),
-            depth, drop, results_on_device)) {
+  PyStream(const elir::Geometry& geometry, const StreamOptions& options)
+      : host_(options.on_host),
+        results_on_device_(options.results_on_device),
+        ordinal_(options.cuda.ordinal),
+        stream_(open_stream(geometry, options)) {
     add_alive(stream_.get());
   }
   PyStream(const PyStream&) = delete;
@@ -77,8 +62,13 @@ class PyStream {
     elir::Pipeline& pipeline = stream_->pipeline();
     const elir::Pipeline::Buffer& buffer = pipeline.buffer(name);
     py::array_t<float> values(buffer.shape);
-    pipeline.device().read(buffer.memory.get(), static_cast<std::size_t>(values.size()), buffer.element,
-                           values.mutable_data());
+    const auto count = static_cast<std::size_t>(values.size());
+    float* to = values.mutable_data();
+    {
+      // A GPU finishes the frames in work first.
+      py::gil_scoped_release unlocked;
+      pipeline.device().read(buffer.memory.get(), count, buffer.element, to);
+    }
     return values;
   }
 
@@ -89,14 +79,7 @@ class PyStream {
   std::vector<std::size_t> shape(const std::string& name) { return stream_->pipeline().buffer(name).shape; }
 
   std::string element(const std::string& name) {
-    switch (stream_->pipeline().buffer(name).element) {
-      case elir::Element::float16:
-        return "float16";
-      case elir::Element::bfloat16:
-        return "bfloat16";
-      default:
-        return "float32";
-    }
+    return element_name(stream_->pipeline().buffer(name).element);
   }
 
   std::uintptr_t reserve(std::size_t bytes) {
@@ -135,7 +118,7 @@ class PyStream {
     const auto array = py::reinterpret_borrow<py::array>(frame);
     check_frame(array, shape, "frame");
     const auto* from = static_cast<const std::uint8_t*>(array.data());
-    const Strides strides{array.strides(0), array.strides(1), array.ndim() == 3 ? array.strides(2) : 1};
+    const Strides strides{array.strides(0), array.strides(1), array.ndim() == 3 ? array.strides(2) : 0};
     py::gil_scoped_release unlocked;
     return stream_->submit([&](std::uint8_t* to, elir::FrameJob&) { copy_in(from, strides, shape, to); },
                            timestamp, steps, until, check_signals);
@@ -153,15 +136,54 @@ class PyStream {
     elir::Device& device = stream_->pipeline().device();
     ExternalArray found =
         exchange ? from_dlpack(frame, device.input_stream()) : from_cuda_array(frame, device);
-    const std::size_t pitch = found.pitch(shape);
+    const std::ptrdiff_t pitch = found.pitch(shape);
     device.check_address(found.data);
     py::gil_scoped_release unlocked;
     return stream_->submit(
         [&](std::uint8_t*, elir::FrameJob& job) {
-          job.frame = found.data;
-          job.pitch = pitch;
+          job.frame = planes_of(found.data, pitch);
           job.frame_on_device = true;
           job.owner = std::move(found.owner);
+        },
+        timestamp, steps, until, check_signals);
+  }
+
+  // A frame as the addresses and pitches of its planes, in memory of this stream's device.
+  std::optional<std::uint64_t> submit_planes(
+      const std::vector<std::pair<std::uintptr_t, std::ptrdiff_t>>& planes, py::object owner,
+      std::optional<std::uintptr_t> producer, std::optional<double> timestamp, std::optional<int> steps,
+      std::optional<double> timeout) {
+    require_own_process();
+    if (!stream_->started()) throw std::logic_error("submit_planes: the stream was not started");
+    elir::Device& device = stream_->pipeline().device();
+    const elir::Pixels& in = stream_->pipeline().in();
+    const elir::Planes found = checked_planes(planes, in, geometry().frame_width);
+    const Stream::Deadline until = deadline(timeout);
+    if (host_) {
+      const int height = geometry().frame_height;
+      const int width = geometry().frame_width;
+      py::gil_scoped_release unlocked;
+      return stream_->submit(
+          [&](std::uint8_t* to, elir::FrameJob&) {
+            for (int i = 0; i < in.format.planes(); ++i) {
+              const auto at = static_cast<std::size_t>(i);
+              copy_rows(found.data[at], found.pitch[at], static_cast<std::ptrdiff_t>(in.rows(i, height)),
+                        static_cast<std::ptrdiff_t>(in.row_bytes(i, width)),
+                        to + in.offset(i, height, width));
+            }
+          },
+          timestamp, steps, until, check_signals);
+    }
+    for (int i = 0; i < in.format.planes(); ++i)
+      device.check_address(found.data[static_cast<std::size_t>(i)]);
+    if (producer) device.wait_on_producer(*producer);
+    std::shared_ptr<void> kept = keep_object(std::move(owner));
+    py::gil_scoped_release unlocked;
+    return stream_->submit(
+        [&](std::uint8_t*, elir::FrameJob& job) {
+          job.frame = found;
+          job.frame_on_device = true;
+          job.owner = std::move(kept);
         },
         timestamp, steps, until, check_signals);
   }
@@ -180,7 +202,8 @@ class PyStream {
       }
       frame = *out;
     } else {
-      frame = py::array_t<std::uint8_t>(shape.sides);
+      frame = shape.word == 1 ? py::array(py::array_t<std::uint8_t>(shape.sides))
+                              : py::array(py::array_t<std::uint16_t>(shape.sides));
     }
     auto* to = static_cast<std::uint8_t*>(frame.mutable_data());
     const std::size_t bytes = stream_->pipeline().restored_bytes();
@@ -215,8 +238,10 @@ class PyStream {
     }
     py::object held = py::none();
     if (!told.failed) {
-      held = py::cast(DeviceArray(std::move(taken), {shape.sides.begin(), shape.sides.end()},
-                                  {elir::dlpack::unsigned_integer, 8, 1}, place(), device.result_users()));
+      held =
+          py::cast(DeviceArray(std::move(taken), {shape.sides.begin(), shape.sides.end()},
+                               {elir::dlpack::unsigned_integer, static_cast<std::uint8_t>(8 * shape.word), 1},
+                               place(), device.result_users()));
     }
     return {std::move(held), std::move(told), host_};
   }
@@ -247,6 +272,12 @@ class PyStream {
   }
 
  private:
+  // Allocates and checks for as long as it takes; no object of Python's is touched.
+  static std::unique_ptr<Stream> open_stream(const elir::Geometry& geometry, const StreamOptions& options) {
+    py::gil_scoped_release unlocked;
+    return options.open(geometry);
+  }
+
   void require_own_process() const {
     if (getpid() == process_) return;
     throw std::runtime_error("this stream was opened in process " + std::to_string(process_) +
@@ -256,6 +287,16 @@ class PyStream {
 
   void require_not_started(const char* what) const {
     if (stream_->started()) throw std::logic_error(std::string(what) + ": the stream was started before");
+  }
+
+  // Planes of a frame in one array, of which all rows are `pitch` bytes apart.
+  elir::Planes planes_of(const std::uint8_t* data, std::ptrdiff_t pitch) {
+    const elir::Pixels& in = stream_->pipeline().in();
+    elir::Planes planes = in.planes(data, geometry().frame_height, geometry().frame_width);
+    if (in.format.layout == elir::Layout::planar) return planes;
+    planes.pitch.fill(pitch);
+    if (in.format.planes() == 2) planes.data[1] = data + geometry().frame_height * pitch;
+    return planes;
   }
 
   FrameShape frame_shape() {

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from elir_trt.backends import tensorrt_api
 from elir_trt.backends.base import (
@@ -23,6 +22,7 @@ from elir_trt.backends.base import (
     Buffers,
     Compiled,
     CompileOptions,
+    EngineSource,
     Enqueue,
     PartSource,
     Probe,
@@ -35,9 +35,6 @@ from elir_trt.gpu import gpu_tag, primary_context
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
-
-if TYPE_CHECKING:
-    from elir_trt.bundle import Bundle
 
 #: TensorRT's names of the core's element types.
 _TYPES: Mapping[str, str] = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
@@ -56,6 +53,7 @@ class TensorRtFamily:
 
     def __init__(self, flavour: Flavour, title: str) -> None:
         self.name: str = flavour
+        self.distribution: str = flavour
         self.title = title
         self._flavour = flavour
         # TensorRT-RTX has no such kernel.
@@ -151,7 +149,7 @@ class TensorRtFamily:
             plans.append(plan)
         return reason_against_quantized(plans[0], plans[1], precision)
 
-    def load(self, bundle: Bundle, device: str) -> TensorRtEngines:
+    def load(self, bundle: EngineSource, device: str) -> TensorRtEngines:
         """Open the engines; the device is the GPU."""
         return TensorRtEngines(bundle, self._flavour)
 
@@ -165,7 +163,7 @@ class TensorRtEngines:
 
     device = "cuda"
 
-    def __init__(self, bundle: Bundle, flavour: Flavour) -> None:
+    def __init__(self, bundle: EngineSource, flavour: Flavour) -> None:
         """Load the engines; each file's digest was checked when the bundle opened its folder.
 
         Raises:
@@ -176,6 +174,7 @@ class TensorRtEngines:
         whole: Precision = bundle.manifest.specification.precision or "fp16"
         self.precision: str = describe(bundle.precisions(flavour), whole)
         self.element = ELEMENTS[whole]
+        self.batch = bundle.manifest.specification.batch
         self._api = tensorrt_api.load(flavour)
         self._engines: dict[str, ICudaEngine] = {}
         self._cache: IRuntimeCache | None = None
@@ -199,10 +198,10 @@ class TensorRtEngines:
         """The one size that the engines were built for."""
         return (self.bundle.manifest.specification.size,)
 
-    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         """Make the parts' contexts and bind them to the core's buffers."""
         specification = self.bundle.manifest.specification
-        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width)
+        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width, batch)
         bound: dict[str, Enqueue] = {}
         largest = max(engine.device_memory_size_v2 for engine in self._engines.values())
         block = buffers.reserve(max(largest, 1))
@@ -279,7 +278,7 @@ def _is_own(path: Path) -> bool:
     return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
-def _refusal(bundle: Bundle, api: TensorRt, part: str, what: str, said: list[str]) -> str:
+def _refusal(bundle: EngineSource, api: TensorRt, part: str, what: str, said: list[str]) -> str:
     reason = said[-1].strip() if said else "no reason was given"
     specification = bundle.manifest.specification
     return (

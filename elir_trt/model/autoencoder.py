@@ -110,21 +110,56 @@ class UpsampleConv(nn.Conv2d):
 
 
 class Decoder(nn.Module):
-    """Latent ``[N, latent_channels, h, w]`` to image ``[N, 3, h * downscale, w * downscale]``, not clipped."""
+    """Latent ``[N, latent_channels, h, w]`` to image ``[N, 3, h * downscale, w * downscale]``, not clipped.
 
-    def __init__(self, spec: AutoencoderSpec, latent_channels: int) -> None:
+    With ``skip`` the decoder takes the degraded image as well, so that detail has a way around the latent. The image
+    enters twice: projected patch by patch onto the first features, and at the end, where a gate of one number per
+    sample says how much of it is right: ``decoded + gate * (image - decoded)``. Both begin at zero, so that a decoder
+    without a skip is one whose skip has not learnt anything.
+    """
+
+    def __init__(self, spec: AutoencoderSpec, latent_channels: int, skip: bool = False) -> None:
         super().__init__()
         self.unshuffle = spec.unshuffle
+        self.downscale = spec.downscale
         widths, depths = tuple(reversed(spec.widths)), tuple(reversed(spec.blocks))
         layers: list[nn.Module] = [conv3x3(latent_channels, widths[0]), nn.ReLU()]
         for width, following, blocks in zip(widths, widths[1:], depths, strict=False):
             layers += [*_blocks(width, blocks), nn.Identity(), UpsampleConv(width, following)]
         layers += [*_blocks(widths[-1], depths[-1]), conv3x3(widths[-1], 3 * spec.unshuffle**2)]
         self.layers = nn.Sequential(*layers)
+        self.entry: nn.Conv2d | None = None
+        self.gate: nn.Conv2d | None = None
+        if skip:
+            self.entry = nn.Conv2d(3 * spec.downscale**2, widths[0], 1, bias=False)
+            self.gate = nn.Conv2d(widths[-1], 3 * spec.unshuffle**2, 1)
+            for parameter in (self.entry.weight, self.gate.weight, self.gate.bias):
+                assert parameter is not None
+                nn.init.zeros_(parameter)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Decode ``z``."""
-        y: Tensor = self.layers(LATENT_RANGE * torch.tanh(z / LATENT_RANGE))
+    def forward(self, z: Tensor, image: Tensor | None = None) -> Tensor:
+        """Decode ``z``.
+
+        Args:
+            z: the latent.
+            image: what the encoder was given, ``[N, 3, H, W]``; only a decoder with a skip looks at it.
+
+        Raises:
+            ValueError: the decoder has a skip and there is no image.
+        """
+        z = LATENT_RANGE * torch.tanh(z / LATENT_RANGE)
+        if self.entry is None or self.gate is None:
+            return self._to_pixels(self.layers(z))
+        if image is None:
+            raise ValueError("image is None; a decoder with a skip needs what the encoder was given")
+        first, *middle, head = self.layers
+        features: Tensor = first(z) + self.entry(F.pixel_unshuffle(image, self.downscale))
+        for layer in middle:
+            features = layer(features)
+        decoded, gate = self._to_pixels(head(features)), self._to_pixels(self.gate(features))
+        return decoded + gate * (image - decoded)
+
+    def _to_pixels(self, y: Tensor) -> Tensor:
         return F.pixel_shuffle(y, self.unshuffle) if self.unshuffle > 1 else y
 
 

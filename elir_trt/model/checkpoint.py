@@ -185,6 +185,7 @@ def infer_architecture(state: Mapping[str, Tensor], where: str = "checkpoint") -
                 middle=count(r"fmir\.mid_blocks\.(\d+)\."),
                 time_features=shape("fmir.time_mlp.linear1.weight")[1],
             ),
+            skip="gated" if "dec.gate.weight" in state else "none",
         )
     except ValidationError as error:
         item = error.errors()[0]

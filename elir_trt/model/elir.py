@@ -25,7 +25,7 @@ class Elir(nn.Module):
         self.enc = Encoder(architecture.autoencoder, channels)
         self.mmse = Coarse(channels, architecture.coarse, overparametrised)
         self.fmir = Velocity(channels, architecture.velocity, overparametrised)
-        self.dec = Decoder(architecture.autoencoder, channels)
+        self.dec = Decoder(architecture.autoencoder, channels, architecture.skip == "gated")
 
     def parts(self) -> dict[str, nn.Module]:
         """The four parts by the names that they have outside of checkpoints."""
@@ -54,4 +54,4 @@ class Elir(nn.Module):
         if steps > 0:
             z = z + sigma * (torch.randn_like(z) if noise is None else noise)
             z = self.steps_from(z, steps)
-        return self.dec(z).clamp(0.0, 1.0)  # type: ignore[no-any-return]
+        return self.dec(z, x).clamp(0.0, 1.0)  # type: ignore[no-any-return]

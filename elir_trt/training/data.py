@@ -88,7 +88,12 @@ class Crops:
         self.varied = varied
         areas = np.array([image.shape[0] * image.shape[1] for image in photos], dtype=np.float64)
         self.weights = areas / areas.sum() if photos else areas
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
+
+    def reseed(self, step: int) -> None:
+        """Let the crops from here on depend on the seed and ``step`` alone."""
+        self.rng = np.random.default_rng([self.seed, step])
 
     def batch(self, count: int, size: int) -> Image:
         """``[count, size, size, 3]`` uint8."""

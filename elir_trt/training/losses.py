@@ -109,7 +109,7 @@ def lcfm_loss(
     if s.beta > 0.0:
         held = f.detach()
         last = held + (1.0 - end) * model.fmir(held, end.flatten())
-        pixel = F.mse_loss(x_hq, teacher.dec(last).to(x_hq.dtype))
+        pixel = F.mse_loss(x_hq, teacher.dec(last, x_lq).to(x_hq.dtype))
     total = coarse + (1.0 - s.beta) * (flow + s.alpha * velocity) + s.beta * pixel
     return Losses(total, coarse, flow, velocity, pixel)
 
@@ -141,5 +141,5 @@ def flow_matching_loss(
     zero = torch.zeros((), device=x_hq.device)
     pixel = zero
     if s.beta > 0.0:
-        pixel = F.mse_loss(x_hq, teacher.dec(z_t + (1.0 - t) * v).to(x_hq.dtype))
+        pixel = F.mse_loss(x_hq, teacher.dec(z_t + (1.0 - t) * v, x_lq).to(x_hq.dtype))
     return Losses(coarse + (1.0 - s.beta) * flow + s.beta * pixel, coarse, flow, zero, pixel)

@@ -95,18 +95,21 @@ def start_as_identity(model: Elir, crops: npt.NDArray[np.uint8]) -> None:
 
 @torch.no_grad()
 def deepened(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Weights with as many blocks in encoder and decoder as an architecture of one level has.
+    """Weights with the skip and as many blocks in encoder and decoder as an architecture of one level has.
 
     Further blocks come after the others, with a last convolution of zero: they return what they get, which is not
     negative, so that the weights still say the same.
 
     Args:
-        state: weights by name. With another number of levels, or as many blocks or more, they are returned as they
-            are.
+        state: weights by name. With another number of levels, or as many blocks or more, the blocks stay as they
+            are. A skip that they lack is added with weights of zero.
         architecture: with at least one block, as ``state`` must have.
     """
     result = dict(state)
     spec = architecture.autoencoder
+    if architecture.skip == "gated" and "dec.gate.weight" not in state:
+        fresh_decoder = Decoder(spec, architecture.latent_channels, skip=True).state_dict()
+        result.update({f"dec.{k}": v for k, v in fresh_decoder.items() if not k.startswith("layers.")})
     if len(spec.widths) != 1:
         return result
     for part, cls, before in (("enc", Encoder, 1), ("dec", Decoder, 2)):

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from elir_trt.errors import CheckpointError
 from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_state, read_checkpoint
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
-from elir_trt.training.data import Crops
+from elir_trt.training.data import Crops, Image
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
 from elir_trt.training.optimizer import MuonWithAdamW, adamw
 from elir_trt.training.start import can_start_as_identity, deepened, start_as_identity
@@ -49,7 +50,10 @@ class Settings:
     Attributes:
         phase: what is trained, see the module's docstring.
         batch, crop: images in a batch, their side in pixels (a multiple of 4 times the latent's down-scaling).
-        rate: the highest learning rate; it warms up over ``warm_up`` iterations and follows a cosine to zero.
+        rate: the highest learning rate; it warms up over ``warm_up`` iterations.
+        cooling: last part of the phase in which the rate falls to zero; before, it stays, so that a training can be
+            made longer or shorter while it runs (Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond
+            Fixed Training Durations", NeurIPS 2024). None: a cosine over the whole phase.
         loss: of pixels ("joint"): "l1", or "psnr", the mean of the logarithms of each image's squared error, which
             gives hardly noisy images the weight that they have in the mean of PSNRs (Chen et al., "Simple Baselines
             for Image Restoration", ECCV 2022).
@@ -72,6 +76,7 @@ class Settings:
     crop: int = 96
     rate: float = 1e-3
     warm_up: int = 200
+    cooling: float | None = None
     loss: Literal["l1", "psnr"] = "l1"
     clean_share: float = 0.0625
     straight: float = 0.0
@@ -163,6 +168,8 @@ class Trainer:
         self.average = Average(model, settings.decay)
         self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
         self.step, self.elapsed = 0, 0.0
+        self.loader = ThreadPoolExecutor(1, "elir-crops")
+        self.ahead: tuple[int, Future[tuple[Image, Image]] | None] = (0, None)
         out.mkdir(parents=True, exist_ok=True)
 
     def save(self) -> None:
@@ -179,7 +186,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else torch.empty(0),
-            "numpy": json.dumps(self.crops.rng.bit_generator.state),
         }
         write_whole(state, self.out / "state.pt")
 
@@ -208,17 +214,14 @@ class Trainer:
         torch.set_rng_state(state["torch"].cpu())
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"].cpu())
-        self.crops.rng.bit_generator.state = json.loads(state["numpy"])
         return True
 
     def iterate(self, progress: float) -> dict[str, float]:
         """Take one optimizer step, ``progress`` of the phase done; return the losses."""
         s = self.settings
-        warm = min(1.0, (self.step + 1) / s.warm_up)
         for group in self.optimizer.param_groups:
-            group["lr"] = warm * (1e-6 + s.rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
-        clean = self.crops.batch(s.batch, s.crop)
-        degraded = np.stack([self.degrade(image, self.crops.rng) for image in clean])
+            group["lr"] = self._rate(progress)
+        clean, degraded = self._batch()
         x, y = to_tensor(clean, self.device), to_tensor(degraded, self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=s.autocast):
             losses = self._flow(x, y, progress) if s.phase == "flow" else self._pixels(x, y)
@@ -230,12 +233,37 @@ class Trainer:
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
 
+    def _rate(self, progress: float) -> float:
+        s, left = self.settings, 1.0 - min(progress, 1.0)
+        warm = min(1.0, (self.step + 1) / s.warm_up)
+        if s.cooling is None:
+            return warm * (1e-6 + s.rate * 0.5 * (1 - math.cos(math.pi * left)))
+        return warm * (1e-6 + s.rate * min(1.0, left / s.cooling))
+
+    def _batch(self) -> tuple[Image, Image]:
+        """Clean and degraded crops of this step; those of the next are made meanwhile, in another thread.
+
+        They depend on the seed and the step alone, so that a training goes on with the same wherever it was stopped.
+        """
+        step, ahead = self.ahead
+        if ahead is None or step != self.step:
+            ahead = self.loader.submit(self._make, self.step)
+        made = ahead.result()
+        self.ahead = self.step + 1, self.loader.submit(self._make, self.step + 1)
+        return made
+
+    def _make(self, step: int) -> tuple[Image, Image]:
+        self.crops.reseed(step)
+        clean = self.crops.batch(self.settings.batch, self.settings.crop)
+        return clean, np.stack([self.degrade(image, self.crops.rng) for image in clean])
+
     def _pixels(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         if self.settings.phase == "autoencoder":
-            loss = F.l1_loss(self.model.dec(self.model.enc(x)).float(), x)
+            loss = F.l1_loss(self.model.dec(self.model.enc(x), x).float(), x)
             return {"loss": loss, "ceiling": loss}
         count = max(1, round(len(x) * self.settings.clean_share))
-        decoded = self.model.dec(self.model.mmse(self.model.enc(torch.cat([x[:count], y[count:]])))).float()
+        fed = torch.cat([x[:count], y[count:]])
+        decoded = self.model.dec(self.model.mmse(self.model.enc(fed)), fed).float()
         ceiling, restored = F.l1_loss(decoded[:count], x[:count]), F.l1_loss(decoded[count:], x[count:])
         if self.settings.loss == "psnr":
             squared = (decoded - x).square().mean(dim=(1, 2, 3))

@@ -57,7 +57,7 @@ def test_every_version_parses_the_form_that_it_takes(
 ) -> None:
     flavour: Flavour = "tensorrt-rtx" if version.startswith("rtx") else "tensorrt"
     stand_in = install(monkeypatch, version)
-    source = ModelPart("velocity", model, SIZE, chosen=velocity)
+    source = ModelPart("velocity", model, SIZE, 1, velocity)
     backend = tensorrt.TensorRtFamily(flavour, "TensorRT")
     options = CompileOptions("fp16", workspace_bytes=1 << 20, builder_optimization_level=1, max_aux_streams=1)
     compiled = backend.compile(source, [tmp_path / "velocity.engine"], options)

@@ -33,10 +33,8 @@ def test_bicubic_is_torchs_with_antialias(frame: tuple[int, int]) -> None:
         make(
             frame,
             (64, 64),
-            scaled_height=scaled[0],
-            scaled_width=scaled[1],
-            scale_y=scaled[0] / frame[0],
-            scale_x=scaled[1] / frame[1],
+            scaled=scaled,
+            scale=(scaled[0] / frame[0], scaled[1] / frame[1]),
         )
     )
     pixels = frame_of(*frame)
@@ -53,10 +51,8 @@ def test_nearest_repeats_pixels() -> None:
         make(
             (4, 4),
             (32, 32),
-            scaled_height=32,
-            scaled_width=32,
-            scale_y=8.0,
-            scale_x=8.0,
+            scaled=(32, 32),
+            scale=(8.0, 8.0),
             interpolation="nearest",
         )
     )
@@ -253,12 +249,12 @@ def test_result_into_an_array() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frame_height": 0}, "frame_height is 0"),
-        ({"engine_width": 30}, "multiples of downscale 4"),
+        ({"frame": (0, 32)}, "frame_height is 0"),
+        ({"engine": (32, 30)}, "multiples of downscale 4"),
         ({"tiles": []}, "tiles is empty"),
         ({"tiles": [(0, 16)]}, "gaps"),
         ({"tiles": [(0, 2)]}, "multiples of downscale"),
-        ({"scale_x": 2.0}, "scale_x is 2"),
+        ({"scale": (1.0, 2.0)}, "scale_x is 2"),
         ({"steps": 2}, "table has 0 rows"),
         ({"sigma": -1.0}, "sigma is -1"),
         ({"depth": 0}, "depth is 0"),
@@ -272,7 +268,7 @@ def test_result_into_an_array() -> None:
 )
 def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make((32, 32), (32, 32), **changes)
+        make(**{"frame": (32, 32), "engine": (32, 32), **changes})
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import cmake
-import numpy as np
 import pytest
+from core_streams import make
 
 from elir_trt import _core
 
@@ -17,24 +17,7 @@ ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120")
 
 
 def _stream(**changes: object) -> _core.Stream:
-    arguments: dict[str, object] = {
-        "frame_height": 16,
-        "frame_width": 16,
-        "engine_height": 16,
-        "engine_width": 16,
-        "scaled_height": 16,
-        "scaled_width": 16,
-        "scale_y": 1.0,
-        "scale_x": 1.0,
-        "interpolation": "bicubic",
-        "tiles": [(0, 0)],
-        "downscale": 4,
-        "latent_channels": 8,
-        "sigma": 0.1,
-        "steps": 1,
-        "table": np.zeros((1, 4), np.float32),
-    }
-    return _core.Stream(**{**arguments, **changes})  # type: ignore[arg-type]
+    return make((16, 16), (16, 16), latent_channels=8, **changes)
 
 
 def test_compiles_for_every_architecture_without_warnings(tmp_path: Path) -> None:

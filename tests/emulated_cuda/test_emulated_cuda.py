@@ -82,7 +82,9 @@ def test_tests_of_the_gpu(core: Path) -> None:
     assert_passed(run(core, "tests/gpu", ELIR_TRT_REQUIRE_GPU="1"), 90)
 
 
-@pytest.mark.parametrize(("cases", "least"), [("runtime", 19), ("faults", 50), ("schedules", 120)])
+@pytest.mark.parametrize(
+    ("cases", "least"), [("runtime", 19), ("faults", 50), ("schedules", 120), ("dlpack", 14)]
+)
 def test_cases(core: Path, cases: str, least: int) -> None:
     assert_passed(run(core, f"{HERE}/cases/{cases}.py"), least)
 

@@ -66,7 +66,8 @@ def stream_of(
     geometry = plan(recipe, size, size=recipe.size, fixed=recipe.prepare.mode == "tile")
     arguments = {"steps": 3, "sigma": recipe.sigma, "depth": 2, **options}
     arguments["table"] = np.zeros((arguments["steps"] * (arguments["steps"] + 1) // 2, 4), np.float32)
-    core = _core.Stream(**geometry.arguments(), device="cpu" if gpu is None else "cuda", **arguments)
+    device = "cpu" if gpu is None else "cuda"
+    core = _core.Stream(geometry, _core.StreamOptions(device=device, **arguments))
     for name, part in (host_parts(core) if gpu is None else gpu.parts(core)).items():
         core.set_part(name, change(name, part))
     core.start()

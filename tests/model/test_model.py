@@ -156,3 +156,31 @@ def test_nan_is_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "nan.pth")
     with pytest.raises(CheckpointError, match=r"enc\.layers\.0\.bias holds NaN"):
         read_checkpoint(tmp_path / "nan.pth")
+
+
+def test_a_fresh_skip_changes_nothing_and_then_needs_the_image() -> None:
+    architecture = SMALL.model_copy(update={"skip": "gated"})
+    state = made_state("small")
+    gated = Elir(architecture)
+    missing, unexpected = gated.load_state_dict(state, strict=False)
+    assert sorted(missing) == ["dec.entry.weight", "dec.gate.bias", "dec.gate.weight"] and not unexpected
+    plain = load_state(state, SMALL)
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = plain.enc(x)
+        assert torch.equal(plain.dec(z), gated.dec(z, x))
+        with pytest.raises(ValueError, match="skip needs"):
+            gated.dec(z)
+        # A gate of one is the image itself.
+        assert gated.dec.gate is not None and gated.dec.gate.bias is not None
+        gated.dec.gate.bias.fill_(1.0)
+        torch.testing.assert_close(gated.dec(z, x), x, rtol=0, atol=1e-5)
+
+
+def test_a_skip_is_inferred() -> None:
+    architecture = load_recipe("camera").architecture.model_copy(update={"skip": "gated"})
+    with torch.device("meta"):
+        state = Elir(architecture).state_dict()
+    assert infer_architecture(state).skip == "gated"
+    del state["dec.gate.weight"], state["dec.gate.bias"], state["dec.entry.weight"]
+    assert infer_architecture(state).skip == "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,7 @@ torch = pytest.importorskip("torch")
 import elir_trt  # noqa: E402
 from elir_trt.building.builder import build  # noqa: E402
 from elir_trt.cli.train import progress_line  # noqa: E402
-from elir_trt.degradations import TASKS, degradation  # noqa: E402
-from elir_trt.errors import CheckpointError, RecipeError  # noqa: E402
+from elir_trt.errors import CheckpointError  # noqa: E402
 from elir_trt.model.checkpoint import load_model  # noqa: E402
 from elir_trt.procedural import dead_leaves  # noqa: E402
 from elir_trt.recipe import Recipe, parse_recipe  # noqa: E402
@@ -132,13 +132,14 @@ def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_as_adamw(
     assert kernels >= 4
 
 
-def test_muon_learns_faster_than_adamw(recipe: Recipe, tmp_path: Path) -> None:
-    def restored(optimizer: Literal["adamw", "muon"]) -> float:
-        settings = replace(PHASES[0], optimizer=optimizer)
-        history = _trainer(recipe, tmp_path / optimizer, settings).run(iterations=60)
-        return float(np.mean([entry["restored"] for entry in history[-10:]]))
-
-    assert restored("muon") < restored("adamw")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_learns(recipe: Recipe, tmp_path: Path, optimizer: Literal["adamw", "muon"]) -> None:
+    trainer = _trainer(recipe, tmp_path, replace(PHASES[0], optimizer=optimizer, rate=2e-3))
+    # Clean crops: how hard those of the last steps are decides nothing then.
+    trainer.degrade = lambda image, rng: image
+    restored = [entry["restored"] for entry in trainer.run(iterations=60)]
+    # In tens: 0.35, 0.21, 0.18, 0.18, 0.16, 0.15 with either.
+    assert np.mean(restored[-10:]) < 0.55 * np.mean(restored[:10])
 
 
 @pytest.mark.parametrize(
@@ -206,13 +207,17 @@ def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) ->
         )
 
     checkpoint = go()
-    assert [line["step"] for line in told] == [6, 2]  # the end of each phase
+    # The last line of each phase; a slow machine says more of them.
+    assert {line["phase"]: line["step"] for line in told} == {1: 6, 2: 2}
+    lines = len(told)
     held_out = json.loads((tmp_path / "1-flow" / "held_out.json").read_text())
     assert told[-1]["psnr K=2"] == held_out["K=2"]["psnr"] and 0.0 < told[-1]["ssim K=0"] < 1.0
     progress = progress_line(told[-1])
-    assert progress.startswith("phase 2  step 2  0:0") and f"psnr K=2 {told[-1]['psnr K=2']:.2f}" in progress
+    assert (
+        re.match(r"phase 2  step 2  \d+:\d", progress) and f"psnr K=2 {told[-1]['psnr K=2']:.2f}" in progress
+    )
     (tmp_path / "1-flow" / "samples.png").unlink()
-    assert go() == checkpoint and len(told) == 2  # nothing left to train
+    assert go() == checkpoint and len(told) == lines  # nothing left to train
     model = load_model(checkpoint, recipe.architecture)
     with torch.inference_mode():
         y = model.restore(torch.rand(1, 3, 64, 64), steps=2, sigma=0.1)
@@ -222,20 +227,6 @@ def test_train_writes_a_checkpoint_that_loads(recipe: Recipe, tmp_path: Path) ->
     weights = tmp_path / "small.npz"
     assert write_weights(checkpoint, weights) == weights.stat().st_size
     load_model(weights, recipe.architecture)
-
-
-@pytest.mark.parametrize("task", sorted(TASKS))
-def test_degradations_keep_shape_and_depend_on_the_generator_alone(task: str) -> None:
-    image = dead_leaves(64, np.random.default_rng(0))
-    results = [degradation(task)(image, np.random.default_rng(1)) for _ in range(2)]
-    assert results[0].shape == image.shape and results[0].dtype == np.uint8
-    assert np.array_equal(*results)
-    assert not np.array_equal(results[0], image)
-
-
-def test_unknown_task_is_refused() -> None:
-    with pytest.raises(RecipeError, match="denoising"):
-        degradation("nothing")
 
 
 KILLED = """
@@ -348,3 +339,53 @@ def test_overparametrising_changes_nothing_but_the_layout(recipe: Recipe) -> Non
     with torch.inference_mode():
         assert torch.allclose(wide.mmse(z), model.mmse(z), atol=1e-5)
         assert torch.allclose(wide.fmir(z, t), model.fmir(z, t), atol=1e-5)
+
+
+def _gated(recipe: Recipe) -> Recipe:
+    architecture = recipe.architecture.model_copy(update={"skip": "gated"})
+    return recipe.model_copy(update={"architecture": architecture})
+
+
+def test_a_skip_is_added_to_a_checkpoint_without_one_and_learns(recipe: Recipe, tmp_path: Path) -> None:
+    _trainer(recipe, tmp_path, PHASES[0]).run(iterations=1)
+    plain = load_model(tmp_path / "elir.ckpt", recipe.architecture)
+    model = start_model(_gated(recipe), tmp_path / "elir.ckpt", 0)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = [m.restore(x, steps=2, sigma=0.1, noise=torch.ones(1, 8, 32, 32)) for m in (plain, model)]
+    assert torch.equal(*before)
+    leaves = Crops([], [dead_leaves(64, np.random.default_rng(0))], 1.0, 0)
+    settings = replace(PHASES[0], loss="psnr")
+    trainer = Trainer(model, _gated(recipe), leaves, tmp_path / "gated", settings, seed=0, device="cpu")
+    trainer.run(iterations=3)
+    assert trainer.model.dec.gate is not None and trainer.model.dec.entry is not None
+    assert all(bool(w.any()) for w in (trainer.model.dec.gate.weight, trainer.model.dec.entry.weight))
+    saved = load_model(tmp_path / "gated" / "elir.ckpt")
+    assert saved.architecture == _gated(recipe).architecture
+    with pytest.raises(CheckpointError, match=r"dec\.entry\.weight"):
+        load_model(tmp_path / "gated" / "elir.ckpt", recipe.architecture)
+
+
+@pytest.mark.parametrize(
+    "phase", [PHASES[1], PUBLISHED[0], PUBLISHED[1]], ids=["fast", "autoencoder", "flow"]
+)
+def test_every_phase_trains_with_a_skip(recipe: Recipe, tmp_path: Path, phase: Settings) -> None:
+    history = _trainer(_gated(recipe), tmp_path, phase).run(iterations=2)
+    assert all(np.isfinite(value) for entry in history for value in entry.values())
+
+
+def test_the_rate_stays_and_then_falls(recipe: Recipe, tmp_path: Path) -> None:
+    trainer = _trainer(recipe, tmp_path, replace(PHASES[0], rate=1e-3, cooling=0.25))
+    trainer.step = 100
+    rates = [trainer._rate(progress) for progress in (0.0, 0.5, 0.75, 0.875, 1.0)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 5e-4, 0.0], abs=2e-6)
+
+
+def test_crops_of_a_step_depend_on_the_seed_and_the_step_alone(recipe: Recipe, tmp_path: Path) -> None:
+    first, second = (_trainer(recipe, tmp_path / name, PHASES[0]) for name in "ab")
+    first._batch()
+    first.step = second.step = 3
+    for a, b in zip(first._batch(), second._batch(), strict=True):
+        assert np.array_equal(a, b)
+    second.step = 4
+    assert not np.array_equal(first._make(3)[0], second._make(4)[0])

@@ -1,0 +1,53 @@
+#include "result.hpp"
+
+#include "convert.hpp"
+
+namespace elir::python {
+
+namespace {
+
+py::dict stages_of(const Result& result) {
+  py::dict stages;
+  for (std::size_t i = 0; i < elir::kStages; ++i) {
+    if (is_timed(i, result.host)) stages[elir::stage_name(i)] = result.told.stages[i];
+  }
+  return stages;
+}
+
+py::object error_of(const Result& result) {
+  if (!result.told.failed) return py::none();
+  return py::make_tuple(elir::stage_name(static_cast<std::size_t>(result.told.stage)), result.told.message);
+}
+
+}  // namespace
+
+void bind_result(py::module_& module) {
+  py::class_<Result>(module, "Result", "What came back for a frame.")
+      .def_property_readonly(
+          "frame", [](const Result& result) { return result.frame; },
+          R"(The restored frame in the stream's output_format, or None if the frame failed.
+
+An array in memory of the CPU, or a DeviceArray with results="device": ``[H, W, 3]`` uint8 of "rgb24" and
+"bgr24", ``[H, W, 4]`` of "rgba" and "bgra", ``[H, W]`` of "gray", ``[H * 3 / 2, W]`` of "nv12".)")
+      .def_property_readonly(
+          "index", [](const Result& result) { return result.told.index; },
+          "Position among the submitted frames, from 0.")
+      .def_property_readonly(
+          "timestamp", [](const Result& result) { return result.told.timestamp; },
+          "What was submitted with the frame.")
+      .def_property_readonly(
+          "steps", [](const Result& result) { return result.told.steps; },
+          "Euler steps that the frame was given.")
+      .def_property_readonly(
+          "latency_ms", [](const Result& result) { return result.told.latency_ms; },
+          "Milliseconds from submit to completion, waiting in the ring included.")
+      .def_property_readonly("stages", &stages_of,
+                             R"(Milliseconds of each stage by its name, summed over tiles and steps.
+
+On a GPU, which is told of a frame at once: "launch" (what the CPU did) and "total".)")
+      .def_property_readonly(
+          "error", &error_of,
+          "The stage that failed and why, as (stage, message); None if the frame did not fail.");
+}
+
+}  // namespace elir::python
