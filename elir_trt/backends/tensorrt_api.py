@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, SupportsInt, cast
 
 from elir_trt.errors import BackendError
+from elir_trt.machine import jetson_release
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -364,18 +365,21 @@ def load(flavour: Flavour | None = None) -> TensorRt:
         module = importlib.import_module(MODULES[chosen])
     except (ImportError, OSError) as error:
         # OSError: the Python package is there, and one of its shared libraries is not.
-        hint = (
-            "pip install tensorrt-rtx"
-            if chosen == "tensorrt-rtx"
-            else "pip install tensorrt; on a Jetson: sudo apt install python3-libnvinfer, and make the "
-            "virtual environment with --system-site-packages"
-        )
+        hint = _how_to_install(chosen)
         raise BackendError(f"{chosen} cannot be imported ({error}); install it with: {hint}") from error
     with _lock:
         known = _loaded.get(chosen)
         if known is None or known.module is not cast(Module, module):
             known = _loaded[chosen] = _describe(cast(Module, module), chosen)
         return known
+
+
+def _how_to_install(flavour: Flavour) -> str:
+    """JetPack has TensorRT as a Debian package, and PyPI's is not for its CUDA; no TensorRT-RTX runs there."""
+    if jetson_release() is None:
+        return f"pip install {flavour}"
+    apt = "sudo apt install python3-libnvinfer, and make the virtual environment with --system-site-packages"
+    return apt if flavour == "tensorrt" else f"TensorRT, as TensorRT-RTX has no kernels for a Jetson: {apt}"
 
 
 def strongly_typed(api: TensorRt) -> int:
