@@ -186,7 +186,7 @@ def test_engines_that_cannot_be_recorded_are_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, bundle: Any, version: str
 ) -> None:
     stand_in, flavour = engines(monkeypatch, version, bundle)
-    bound = tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), Core())
+    bound = tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), 1, Core())
     bound["encoder"](7)
     assert stand_in.asked == ([7] if flavour == "tensorrt-rtx" else [])
     stand_in.capturable = False
@@ -223,7 +223,7 @@ def test_engines_live_in_the_primary_context(monkeypatch: pytest.MonkeyPatch, bu
     backend = tensorrt.TensorRtEngines(bundle, flavour)
     assert seen == ["in", *["load"] * 4, "out", "in", "out"]
     seen.clear()
-    backend.bind((64, 128), Core())
+    backend.bind((64, 128), 1, Core())
     assert seen == ["in", "out"] * 4
 
 
