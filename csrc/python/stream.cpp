@@ -71,7 +71,7 @@ Raises:
 Raises:
     RuntimeError: a part is missing, or the stream was started before.)")
       .def("submit", &PyStream::submit, "frame"_a, "timestamp"_a = py::none(), "steps"_a = py::none(),
-           "timeout"_a = py::none(),
+           "timeout"_a = py::none(), "reuse"_a = std::vector<std::size_t>{},
            R"(Hand in a frame.
 
 Args:
@@ -81,18 +81,20 @@ Args:
     timestamp: comes back with the result.
     steps: Euler steps for this frame, 0 (the coarse estimate) to what the table has; None: the stream's.
     timeout: seconds to wait for a slot with drop="block"; None: as long as it takes.
+    reuse: numbers of tiles that are taken from the last frame instead of restored again; of a stream with
+        keep_tiles and drop="block".
 
 Returns:
     The frame's index from 0, or None if it was dropped.
 
 Raises:
-    ValueError: the frame, steps or timeout is wrong; nothing was taken.
+    ValueError: the frame, steps, timeout or reuse is wrong; nothing was taken.
     TimeoutError: no slot came free in time.
     Closed: the stream is closed.
     RuntimeError: the stream was not started.)")
       .def("submit_planes", &PyStream::submit_planes, "planes"_a, "owner"_a = py::none(),
            "stream"_a = py::none(), "timestamp"_a = py::none(), "steps"_a = py::none(),
-           "timeout"_a = py::none(),
+           "timeout"_a = py::none(), "reuse"_a = std::vector<std::size_t>{},
            R"(Hand in a frame as its planes, in memory of the stream's device.
 
 Args:
@@ -102,12 +104,13 @@ Args:
     timestamp: comes back with the result, in seconds.
     steps: Euler steps of this frame; None: the stream's.
     timeout: seconds to wait for a slot; None: as long as it takes.
+    reuse: tiles that are taken from the last frame, as in ``submit``.
 
 Returns:
     The frame's index, or None if it was dropped.
 
 Raises:
-    ValueError: an address or a pitch cannot be, or ``steps`` is out of its range.
+    ValueError: an address or a pitch cannot be, or steps or reuse is out of its range.
     TimeoutError: no slot came free in time.
     Closed: the stream takes no more frames.)")
       .def("result", &PyStream::result, "timeout"_a = py::none(), "out"_a = py::none(),
