@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "formats.hpp"
+
 namespace elir {
 
 // What is decided for one frame: the seam for whoever decides frame by frame.
@@ -21,8 +23,7 @@ struct FrameParams {
 struct FrameJob {
   std::uint64_t index = 0;
   FrameParams params;
-  const std::uint8_t* frame = nullptr;
-  std::size_t pitch = 0;  // bytes from one row to the next
+  Planes frame;
   bool frame_on_device = false;
   std::uint8_t* restored = nullptr;
   bool restored_on_device = false;

@@ -120,42 +120,6 @@ Taps make_taps(int start, int engine, int scaled, int frame, double scale, bool 
   return taps;
 }
 
-void Pixels::check(const char* name, int height, int width) const {
-  if (format == Format::nv12 && (height % 2 != 0 || width % 2 != 0)) {
-    refuse(name, "nv12 of " + std::to_string(width) + "x" + std::to_string(height), "even sides for it");
-  }
-}
-
-Source Pixels::source(const std::uint8_t* data, int height, int width) const {
-  return {data, static_cast<std::ptrdiff_t>(row_bytes(width)), height, blue_first ? 2 : 0,
-          make_ycc(bt601, full_range)};
-}
-
-Target Pixels::target(std::uint8_t* data, int height, int width) const {
-  return {data, format, height, width, blue_first ? 2 : 0, make_ycc(bt601, full_range)};
-}
-
-Ycc make_ycc(bool bt601, bool full_range) {
-  // H.273, table 4: the weights of red and blue in luma.
-  const double kr = bt601 ? 0.299 : 0.2126;
-  const double kb = bt601 ? 0.114 : 0.0722;
-  const double kg = 1.0 - kr - kb;
-  const double luma = full_range ? 1.0 : 255.0 / 219.0;
-  const double chroma = full_range ? 1.0 : 255.0 / 224.0;
-  const auto f = [](double value) { return static_cast<float>(value); };
-  return {full_range ? 0.0F : 16.0F,
-          f(luma),
-          f(chroma * 2.0 * (1.0 - kr)),
-          f(chroma * 2.0 * (1.0 - kb) * kb / kg),
-          f(chroma * 2.0 * (1.0 - kr) * kr / kg),
-          f(chroma * 2.0 * (1.0 - kb)),
-          f(kr),
-          f(kg),
-          f(kb),
-          f(0.5 / (1.0 - kb) / chroma),
-          f(0.5 / (1.0 - kr) / chroma)};
-}
-
 namespace {
 
 // One side of a tile from `start` to `end`; `others`: where tiles start along this axis, all as long as

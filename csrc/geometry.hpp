@@ -5,33 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels.hpp"
+#include "formats.hpp"
 
 namespace elir {
-
-// How a frame's pixels are stored.
-struct Pixels {
-  Format format = Format::rgb;
-  bool blue_first = false;
-  bool bt601 = false;       // else BT.709; of nv12
-  bool full_range = false;  // else 16 to 235; of nv12
-
-  std::size_t bytes(int height, int width) const { return rows(height) * row_bytes(width); }
-  // Rows of bytes, and bytes in each.
-  std::size_t rows(int height) const {
-    return static_cast<std::size_t>(format == Format::nv12 ? height + height / 2 : height);
-  }
-  std::size_t row_bytes(int width) const {
-    return static_cast<std::size_t>(width) *
-           (format == Format::rgb ? 3U : (format == Format::rgba ? 4U : 1U));
-  }
-  // Throws std::invalid_argument if frames of this size cannot be stored so.
-  void check(const char* name, int height, int width) const;
-  Source source(const std::uint8_t* data, int height, int width) const;
-  Target target(std::uint8_t* data, int height, int width) const;
-};
-
-Ycc make_ycc(bool bt601, bool full_range);
 
 struct Tile {
   int y;

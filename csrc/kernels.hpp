@@ -5,7 +5,10 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+
+#include "formats.hpp"
 
 #if defined(__CUDACC__)
 #define ELIR_HOST_DEVICE __host__ __device__ inline
@@ -34,20 +37,8 @@ ELIR_HOST_DEVICE double keys_cubic(double x) {
   return 0.0;
 }
 
-ELIR_HOST_DEVICE float from_uint8(std::uint8_t value) {
-  return static_cast<float>(value) * (1.0F / 255.0F);
-}
-
 ELIR_HOST_DEVICE float clip_unit(float value) {
   return value < 0.0F ? 0.0F : (value > 1.0F ? 1.0F : value);
-}
-
-// Clip to [0, 1] and round half to even to 8 bits. Adding 1.5 * 2^23 leaves the rounded integer in the low
-// bits of the significand; unlike a call to rint, it vectorizes everywhere.
-ELIR_HOST_DEVICE std::uint8_t to_uint8(float value) {
-  constexpr float magic = 12582912.0F;
-  const float rounded = (clip_unit(value) * 255.0F + magic) - magic;
-  return static_cast<std::uint8_t>(static_cast<int>(rounded));
 }
 
 // False for NaN and infinity.
@@ -59,114 +50,173 @@ ELIR_HOST_DEVICE float euler_step(float latent, float velocity, float step) {
   return latent + velocity * step;
 }
 
-// How the bytes of a frame are to be read: rows `pitch` bytes apart. Of `nv12`, the luma rows are followed by
-// half as many rows of interleaved chroma, each sample of it standing for two by two pixels.
-enum class Format { rgb, rgba, gray, nv12 };
-
-// Between 8-bit RGB and 8-bit Y'CbCr (ITU-T H.273, 8.3): what MatrixCoefficients 1 (BT.709) and 6 (BT.601)
-// say, of limited or full range. Made by `make_ycc`.
+// Between RGB of whole numbers up to `rgb_max` and Y'CbCr of so many bits (ITU-T H.273, 8.3): what
+// MatrixCoefficients 1 (BT.709) and 6 (BT.601) say, of limited or full range. Made by `make_ycc`.
 struct Ycc {
-  float offset, scale;  // luma: 255 * (Y - offset) / range
+  float offset, scale;  // luma: rgb_max * (Y - offset) / range
+  float centre, most;   // of chroma; the largest number of both
   float cr_r, cb_g, cr_g, cb_b;
   float y_r, y_g, y_b, cb, cr;  // and back
 };
 
-struct Source {
-  const std::uint8_t* data;
-  std::ptrdiff_t pitch;
-  int height;
-  int red;  // byte of a pixel that holds red: 0, or 2
-  Ycc ycc;
-};
-
+// Red, green and blue in words that they fill: what is computed with between a frame and planar numbers.
+template <typename Word>
 struct Rgb {
-  std::uint8_t v[3];
+  Word v[3];
 };
 
-// Clip to [0, 255] and round half to even.
-ELIR_HOST_DEVICE std::uint8_t round_uint8(float value) {
+template <typename Word>
+inline constexpr float kLargest = sizeof(Word) == 1 ? 255.0F : 65535.0F;
+
+// Clip to [0, most] and round half to even. Adding 1.5 * 2^23 leaves the rounded integer in the low bits of
+// the significand; unlike a call to rint, it vectorizes everywhere.
+template <typename Word>
+ELIR_HOST_DEVICE Word round_clipped(float value, float most) {
   constexpr float magic = 12582912.0F;
-  const float clipped = value < 0.0F ? 0.0F : (value > 255.0F ? 255.0F : value);
-  return static_cast<std::uint8_t>(static_cast<int>((clipped + magic) - magic));
+  const float clipped = value < 0.0F ? 0.0F : (value > most ? most : value);
+  return static_cast<Word>(static_cast<int>((clipped + magic) - magic));
 }
 
-ELIR_HOST_DEVICE Rgb ycc_to_rgb(std::uint8_t y, std::uint8_t cb, std::uint8_t cr, const Ycc& ycc) {
+// Between words that are filled and [0, 1].
+template <typename Word>
+ELIR_HOST_DEVICE float from_word(Word value) {
+  return static_cast<float>(value) * (1.0F / kLargest<Word>);
+}
+template <typename Word>
+ELIR_HOST_DEVICE Word to_word(float value) {
+  constexpr float magic = 12582912.0F;
+  const float rounded = (clip_unit(value) * kLargest<Word> + magic) - magic;
+  return static_cast<Word>(static_cast<int>(rounded));
+}
+
+template <typename Word>
+ELIR_HOST_DEVICE Rgb<Word> ycc_to_rgb(int y, int cb, int cr, const Ycc& ycc) {
+  constexpr float most = kLargest<Word>;
   const float luma = (static_cast<float>(y) - ycc.offset) * ycc.scale;
-  const float u = static_cast<float>(cb) - 128.0F;
-  const float v = static_cast<float>(cr) - 128.0F;
-  return {{round_uint8(luma + ycc.cr_r * v), round_uint8(luma - ycc.cb_g * u - ycc.cr_g * v),
-           round_uint8(luma + ycc.cb_b * u)}};
+  const float u = static_cast<float>(cb) - ycc.centre;
+  const float v = static_cast<float>(cr) - ycc.centre;
+  return {{round_clipped<Word>(luma + ycc.cr_r * v, most),
+           round_clipped<Word>(luma - ycc.cb_g * u - ycc.cr_g * v, most),
+           round_clipped<Word>(luma + ycc.cb_b * u, most)}};
 }
 
 ELIR_HOST_DEVICE float luma_of(float r, float g, float b, const Ycc& ycc) {
   return ycc.y_r * r + ycc.y_g * g + ycc.y_b * b;
 }
 
-ELIR_HOST_DEVICE std::uint8_t rgb_to_luma(Rgb pixel, const Ycc& ycc) {
-  return round_uint8(luma_of(pixel.v[0], pixel.v[1], pixel.v[2], ycc) / ycc.scale + ycc.offset);
+template <typename Word>
+ELIR_HOST_DEVICE float luma_of(Rgb<Word> pixel, const Ycc& ycc) {
+  return luma_of(pixel.v[0], pixel.v[1], pixel.v[2], ycc);
 }
 
-// Cb and Cr of the mean of four pixels.
-ELIR_HOST_DEVICE void rgb_to_chroma(const Rgb (&pixels)[4], const Ycc& ycc, std::uint8_t (&chroma)[2]) {
-  float mean[3];
-  for (int c = 0; c < 3; ++c) {
-    mean[c] = 0.25F * static_cast<float>(pixels[0].v[c] + pixels[1].v[c] + pixels[2].v[c] + pixels[3].v[c]);
-  }
-  const float luma = luma_of(mean[0], mean[1], mean[2], ycc);
-  chroma[0] = round_uint8((mean[2] - luma) * ycc.cb + 128.0F);
-  chroma[1] = round_uint8((mean[0] - luma) * ycc.cr + 128.0F);
-}
-
-// The pixel at (y, x) as red, green, blue.
-template <Format format>
-ELIR_HOST_DEVICE Rgb fetch(const Source& from, int y, int x) {
-  const std::uint8_t* row = from.data + y * from.pitch;
-  if (format == Format::gray) return {{row[x], row[x], row[x]}};
-  if (format == Format::nv12) {
-    const std::uint8_t* chroma = from.data + (from.height + y / 2) * from.pitch + (x & ~1);
-    return ycc_to_rgb(row[x], chroma[0], chroma[1], from.ycc);
-  }
-  const std::uint8_t* pixel = row + std::ptrdiff_t(x) * (format == Format::rgba ? 4 : 3);
-  return {{pixel[from.red], pixel[1], pixel[2 - from.red]}};
-}
-
-// Where a restored frame goes that is not three bytes a pixel; rows have no gaps.
-struct Target {
-  std::uint8_t* data;
-  Format format;
-  int height, width;
-  int red;
+// Where a frame's pixels are, and how they are to be read. Made by `make_source`.
+struct Source {
+  const std::uint8_t* data[kMaxPlanes];
+  std::ptrdiff_t pitch[kMaxPlanes];
+  int red;    // component of a pixel that is red: 0, or 2
+  int shift;  // bits below a component in its word
+  int log2_height, log2_width;
   Ycc ycc;
+
+  template <typename Word>
+  ELIR_HOST_DEVICE const Word* row(int plane, int y) const {
+    return reinterpret_cast<const Word*>(data[plane] + y * pitch[plane]);
+  }
 };
 
-// Write the pixel at (y, x) of `packed`, red first. Gray is luma of full range; alpha is opaque.
-ELIR_HOST_DEVICE void repack(const std::uint8_t* packed, int y, int x, const Target& to) {
-  const std::ptrdiff_t width = to.width;
-  const std::ptrdiff_t at = y * width + x;
-  const auto pixel = [&](std::ptrdiff_t i) {
-    return Rgb{{packed[3 * i], packed[3 * i + 1], packed[3 * i + 2]}};
-  };
-  const Rgb rgb = pixel(at);
-  if (to.format == Format::gray) {
-    to.data[at] = round_uint8(luma_of(rgb.v[0], rgb.v[1], rgb.v[2], to.ycc));
-  } else if (to.format == Format::nv12) {
-    to.data[at] = rgb_to_luma(rgb, to.ycc);
-    if (y % 2 == 0 && x % 2 == 0) {
-      const Rgb block[4] = {rgb, pixel(at + 1), pixel(at + width), pixel(at + width + 1)};
-      std::uint8_t chroma[2];
-      rgb_to_chroma(block, to.ycc, chroma);
-      std::uint8_t* out = to.data + (to.height + y / 2) * width + x;
-      out[0] = chroma[0];
-      out[1] = chroma[1];
-    }
+// The pixel at (y, x) as red, green, blue.
+template <Layout layout, typename Word>
+ELIR_HOST_DEVICE Rgb<Word> fetch(const Source& from, int y, int x) {
+  const Word* row = from.row<Word>(0, y);
+  if constexpr (layout == Layout::gray) {
+    return {{row[x], row[x], row[x]}};
+  } else if constexpr (layout == Layout::semi_planar) {
+    const Word* chroma =
+        from.row<Word>(1, y >> from.log2_height) + (std::ptrdiff_t(x) >> from.log2_width) * 2;
+    return ycc_to_rgb<Word>(row[x] >> from.shift, chroma[0] >> from.shift, chroma[1] >> from.shift, from.ycc);
+  } else if constexpr (layout == Layout::planar) {
+    const int down = y >> from.log2_height;
+    const int across = x >> from.log2_width;
+    return ycc_to_rgb<Word>(row[x] >> from.shift, from.row<Word>(1, down)[across] >> from.shift,
+                            from.row<Word>(2, down)[across] >> from.shift, from.ycc);
   } else {
-    std::uint8_t* out = to.data + 4 * at;
+    const Word* pixel = row + std::ptrdiff_t(x) * (layout == Layout::rgba ? 4 : 3);
+    return {{pixel[from.red], pixel[1], pixel[2 - from.red]}};
+  }
+}
+
+// Where a restored frame goes that is not red, green and blue side by side: its planes follow one another,
+// rows have no gaps. Made by `make_target`.
+struct Target {
+  std::uint8_t* data;
+  std::ptrdiff_t offset[kMaxPlanes], pitch[kMaxPlanes];
+  int height, width;
+  int red, shift;
+  int log2_height, log2_width;
+  Ycc ycc;
+
+  template <typename Word>
+  ELIR_HOST_DEVICE Word* row(int plane, int y) const {
+    return reinterpret_cast<Word*>(data + offset[plane] + y * pitch[plane]);
+  }
+};
+
+// Write the pixel at (y, x) of `packed`, red first. Gray is luma of full range; alpha is opaque. Chroma is
+// that of the mean of the pixels that it stands for, written with the first of them.
+template <Layout layout, typename Word>
+ELIR_HOST_DEVICE void repack(const Word* packed, int y, int x, const Target& to) {
+  const auto pixel = [&](int row, int column) {
+    const Word* at = packed + (std::ptrdiff_t(row) * to.width + column) * 3;
+    return Rgb<Word>{{at[0], at[1], at[2]}};
+  };
+  const Rgb<Word> rgb = pixel(y, x);
+  Word* row = to.row<Word>(0, y);
+  if constexpr (layout == Layout::gray) {
+    row[x] = round_clipped<Word>(luma_of(rgb, to.ycc), kLargest<Word>);
+  } else if constexpr (layout == Layout::rgb || layout == Layout::rgba) {
+    Word* out = row + std::ptrdiff_t(x) * (layout == Layout::rgba ? 4 : 3);
     out[to.red] = rgb.v[0];
     out[1] = rgb.v[1];
     out[2 - to.red] = rgb.v[2];
-    out[3] = 255;
+    if constexpr (layout == Layout::rgba) out[3] = static_cast<Word>(kLargest<Word>);
+  } else {
+    const auto written = [&](float value) {
+      return static_cast<Word>(round_clipped<Word>(value, to.ycc.most) << to.shift);
+    };
+    row[x] = written(luma_of(rgb, to.ycc) / to.ycc.scale + to.ycc.offset);
+    const int rows = 1 << to.log2_height;
+    const int columns = 1 << to.log2_width;
+    if (y % rows != 0 || x % columns != 0) return;
+    int sum[3] = {};
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < columns; ++j) {
+        const Rgb<Word> one = pixel(y + i, x + j);
+        for (int c = 0; c < 3; ++c) sum[c] += one.v[c];
+      }
+    }
+    float mean[3];
+    for (int c = 0; c < 3; ++c) {
+      mean[c] = static_cast<float>(sum[c]) * (1.0F / static_cast<float>(rows * columns));
+    }
+    const float luma = luma_of(mean[0], mean[1], mean[2], to.ycc);
+    const Word cb = written((mean[2] - luma) * to.ycc.cb + to.ycc.centre);
+    const Word cr = written((mean[0] - luma) * to.ycc.cr + to.ycc.centre);
+    const int down = y >> to.log2_height;
+    const std::ptrdiff_t across = x >> to.log2_width;
+    if constexpr (layout == Layout::semi_planar) {
+      Word* out = to.row<Word>(1, down) + 2 * across;
+      out[0] = cb;
+      out[1] = cr;
+    } else {
+      to.row<Word>(1, down)[across] = cb;
+      to.row<Word>(2, down)[across] = cr;
+    }
   }
 }
+
+// What the two need to know of a format; on the host.
+Source make_source(const Pixels& pixels, const Planes& planes);
+Target make_target(const Pixels& pixels, std::uint8_t* data, int height, int width);
 
 struct Words {
   std::uint32_t v[4];

@@ -121,8 +121,8 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   slot.job = {};
   slot.job.index = index;
   slot.job.params = pipeline_->params(index, steps);
-  slot.job.frame = slot.frame.get();
-  slot.job.pitch = pipeline_->in().row_bytes(pipeline_->geometry().frame_width);
+  const Geometry& geometry = pipeline_->geometry();
+  slot.job.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
   write(slot.frame.get(), slot.job);
   slot.job.restored = slot.restored.get();
   slot.job.restored_on_device = on_device_;

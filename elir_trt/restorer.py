@@ -11,7 +11,7 @@ from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import DeviceError
-from elir_trt.formats import FORMATS, Frame, PixelFormat, Pixels, check_frame
+from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_frame
 from elir_trt.geometry import plan
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
@@ -119,7 +119,7 @@ class Restorer:
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
-        matrix: Literal["bt601", "bt709"] = "bt709",
+        matrix: Matrix = "bt709",
         full_range: bool = False,
         results: Literal["host", "device"] = "host",
     ) -> Stream:
@@ -136,12 +136,15 @@ class Restorer:
             noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
                 anew for each frame; "off" adds none.
             size: height and width of the frames; None: those of the first one.
-            format: of the frames that are submitted: "rgb24" and "bgr24" (``[H, W, 3]``), "rgba" and "bgra"
-                (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``), "nv12" (``[H * 3 / 2, W]``: luma, then
-                half as many rows of interleaved Cb and Cr); all uint8. None: the restorer's channel order.
+            format: of the frames that are submitted, a name of :data:`elir_trt.formats.FORMATS`. uint8: "rgb24" and
+                "bgr24" (``[H, W, 3]``), "rgba" and "bgra" (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``),
+                "nv12" (``[H * 3 / 2, W]``: luma, then half as many rows of interleaved Cb and Cr), "yuv420p" (the
+                same shape: luma, all of Cb, all of Cr), "yuv444p" (``[H * 3, W]``). uint16: "p010le" (as nv12, 10
+                bits in the upper bits of each number) and "rgb48le" (``[H, W, 3]``). None: the restorer's channel
+                order.
             output_format: of the results; alpha is opaque, gray is luma. None: the restorer's channel order.
-            matrix: between RGB and luma and chroma of "nv12" and "gray": "bt601" or "bt709" (ITU-T H.273).
-            full_range: whether luma and chroma of "nv12" go from 0 to 255, not from 16 to 235 and 240.
+            matrix: between RGB and luma and chroma, and of gray: "bt601" or "bt709" (ITU-T H.273).
+            full_range: whether luma and chroma have the whole range (0 to 255 of 8 bits), not 16 to 235 and 240.
             results: "host": numpy arrays; "device": arrays that stay on the GPU (see :class:`Result`). They
                 may be dropped while work on them is queued on the stream that took them by DLPack, or on the
                 default stream; finish work on other streams first.
@@ -162,13 +165,13 @@ class Restorer:
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
-            ("format", format or FORMATS[0], FORMATS),
-            ("output_format", output_format or FORMATS[0], FORMATS),
+            ("format", format, (None, *FORMATS)),
+            ("output_format", output_format, (None, *FORMATS)),
             ("matrix", matrix, ("bt601", "bt709")),
             ("results", results, ("host", "device")),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+                raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
         if results == "device" and self.backend.device != "cuda":

@@ -156,9 +156,7 @@ class Stream:
             ValueError: the stream is closed, or ``steps`` is out of its range.
         """
         self._process.require("stream")
-        maximum = self.restorer.recipe.steps
-        if steps is not None and not 0 <= steps <= maximum:
-            raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
+        self._check_steps(steps)
         array = self._array(frame)
         size = self.pixels.size_of(array)
         if self._core is None:
@@ -176,6 +174,60 @@ class Stream:
             raise ValueError("the stream is closed") from None
         except ValueError as error:
             raise FrameError(str(error)) from error
+
+    def submit_planes(
+        self,
+        y: int,
+        y_pitch: int,
+        uv: int,
+        uv_pitch: int,
+        *,
+        owner: Any = None,
+        stream: int | None = None,
+        timestamp: float | None = None,
+        steps: int | None = None,
+        timeout: float | None = None,
+    ) -> int | None:
+        """Hand in a frame of "nv12" or "p010le" whose planes lie apart, as in NVMM buffers of Jetson cameras and
+        decoders.
+
+        The stream needs its ``size`` before (see :meth:`Restorer.stream`). On a GPU nothing is copied: the planes
+        must not change until the frame's result was collected.
+
+        Args:
+            y, uv: addresses of luma, and of interleaved Cb and Cr, in memory of the stream's device.
+            y_pitch, uv_pitch: bytes from one row to the next.
+            owner: what keeps that memory alive; it is held until the frame's result was collected.
+            stream: CUDA stream on which the planes are made; None: they are complete.
+            timestamp, steps, timeout: as in :meth:`submit`.
+
+        Returns:
+            The frame's index, or None if it was dropped.
+
+        Raises:
+            FrameError: an address or a pitch cannot be, or the stream's format has no such planes.
+            TimeoutError: no place came free in time.
+            ValueError: the stream is closed, has no size yet, or ``steps`` is out of its range.
+        """
+        self._process.require("stream")
+        self._check_steps(steps)
+        if self._core is None:
+            raise ValueError(
+                "submit_planes needs the size of frames: open the stream with size=(height, width)"
+            )
+        try:
+            return self._core.submit_planes(
+                [(y, y_pitch), (uv, uv_pitch)], owner, stream, timestamp, steps, timeout
+            )
+        except _core.Closed:
+            raise ValueError("the stream is closed") from None
+        except ValueError as error:
+            raise FrameError(str(error)) from error
+
+    def _check_steps(self, steps: int | None) -> None:
+        maximum = self.restorer.recipe.steps
+        if steps is not None and not 0 <= steps <= maximum:
+            raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
 
     def _array(self, frame: Any) -> Any:
         """``frame`` as the core takes it: a numpy array, or an array on the GPU that this stream runs on."""

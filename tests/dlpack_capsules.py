@@ -86,12 +86,13 @@ def _destroy(capsule: int) -> None:
 
 
 class Producer:
-    """Bytes in memory of a device for consumers, as a library has them.
+    """Unsigned numbers in memory of a device for consumers, as a library has them.
 
     Args:
         address, device, shape, strides: of the memory; strides in bytes.
         owner: what the memory is gone with.
         version: of the capsules for those who know versions; None: the library does not.
+        word: bytes of a number.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Producer:
         strides: tuple[int, ...],
         owner: Any,
         version: tuple[int, int] | None = (1, 1),
+        word: int = 1,
     ) -> None:
-        self.address, self.device, self.shape, self.strides = address, device, shape, strides
+        self.address, self.device, self.shape, self.word = address, device, shape, word
+        self.strides = tuple(step // word for step in strides)
         self.owner, self.version = owner, version
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -118,7 +121,9 @@ class Producer:
 
     def capsule(self, managed: Managed | Versioned, name: bytes | None = None) -> Any:
         sides, steps = (c_int64 * len(self.shape))(*self.shape), (c_int64 * len(self.shape))(*self.strides)
-        managed.tensor = Tensor(self.address, self.device, 0, len(self.shape), 1, 8, 1, sides, steps, 0)
+        managed.tensor = Tensor(
+            self.address, self.device, 0, len(self.shape), 1, 8 * self.word, 1, sides, steps, 0
+        )
         managed.deleter = _delete
         address = ctypes.addressof(managed)
         exported[address] = (managed, sides, steps, self.owner, name)

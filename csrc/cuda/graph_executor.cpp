@@ -57,13 +57,23 @@ void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stag
     return copied ? own : device_address(given);
   };
   *frame.nonfinite_flag = 0;
-  *frame.params = {place(job.frame, job.frame_on_device, copy_in, frame.frame.get()),
+  *frame.params = {{},
+                   {},
                    place(job.restored, job.restored_on_device, copy_out, frame.restored.get()),
-                   static_cast<std::int64_t>(job.pitch), job.params.noise_number, frame.nonfinite_address};
+                   job.params.noise_number,
+                   frame.nonfinite_address};
+  // Planes of one frame lie in one piece of memory, unless its producer's own are read.
+  const std::uint8_t* first = place(job.frame.data[0], job.frame_on_device, copy_in, frame.frame.get());
+  for (std::size_t i = 0; i < kMaxPlanes; ++i) {
+    const std::uint8_t* plane = job.frame.data[i];
+    frame.params->planes[i] =
+        plane == nullptr || job.frame_on_device ? plane : first + (plane - job.frame.data[0]);
+    frame.params->pitch[i] = job.frame.pitch[i];
+  }
   try {
     if (copy_in) {
-      ELIR_CUDA(
-          cudaMemcpyAsync(frame.frame.get(), job.frame, frame_bytes_, cudaMemcpyHostToDevice, upload_.get()));
+      ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), job.frame.data[0], frame_bytes_, cudaMemcpyHostToDevice,
+                                upload_.get()));
     }
     frame.uploaded.record(upload_.get());
     frame.uploaded.make_stream_wait(compute_.get());

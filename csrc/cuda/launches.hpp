@@ -6,14 +6,15 @@
 #include <cstdint>
 
 #include "../device.hpp"
+#include "../kernels.hpp"
 
 namespace elir::cuda {
 
 // What changes from frame to frame; a recording reads it from memory of the device.
 struct DeviceFrameParams {
-  const std::uint8_t* frame;
+  const std::uint8_t* planes[kMaxPlanes];
+  std::int64_t pitch[kMaxPlanes];
   std::uint8_t* restored;
-  std::int64_t pitch;
   std::uint32_t number;  // of the frame, for its noise
   int* nonfinite_flag;   // becomes 1 where a value of the output is not finite; memory of the CPU
 };
@@ -34,8 +35,9 @@ struct LoadView {
 
 // Pixels of the frame to planar numbers in [0, 1]. `source` lacks what `params` has. With taps of more than
 // one pixel, `mixed` has room for 3 * height * frame_width numbers; else it is null.
-void launch_load(cudaStream_t stream, Element element, const DeviceFrameParams* params, Format format,
-                 const Source& source, const LoadView& view, float* mixed, void* image);
+void launch_load(cudaStream_t stream, Element element, const DeviceFrameParams* params,
+                 const PixelFormat& format, const Source& source, const LoadView& view, float* mixed,
+                 void* image);
 
 // `params` null: noise that stays.
 void launch_draw_noise(cudaStream_t stream, std::uint64_t seed, const DeviceFrameParams* params, int channels,
@@ -70,13 +72,14 @@ struct StoreView {
 
 // To packed pixels: in `packed`, or, where that is null, in the restored frame. With `sum` they are added up
 // there.
-void launch_store(cudaStream_t stream, Element element, const DeviceFrameParams* params, const void* decoded,
-                  const StoreView& view, std::uint8_t* packed, float* sum);
+void launch_store(cudaStream_t stream, Element element, const DeviceFrameParams* params,
+                  const PixelFormat& format, const void* decoded, const StoreView& view, void* packed,
+                  float* sum);
 // The mean of overlapping tiles; leaves the sums at zero.
-void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, const float* blend_weights,
-                        std::int64_t pixels, float* sum, std::uint8_t* packed);
+void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, const PixelFormat& format,
+                        const float* blend_weights, std::int64_t pixels, float* sum, void* packed);
 // Packed pixels, red first, to how the restored frame is stored. `target` lacks what `params` has.
-void launch_repack(cudaStream_t stream, const DeviceFrameParams* params, const std::uint8_t* packed,
-                   const Target& target);
+void launch_repack(cudaStream_t stream, const DeviceFrameParams* params, const PixelFormat& format,
+                   const void* packed, const Target& target);
 
 }  // namespace elir::cuda

@@ -33,8 +33,8 @@ void CudaStages::prepare(const Transfers& transfers, const Geometry& geometry, c
         3 * std::size_t(geometry.engine_height) * std::size_t(geometry.frame_width) * sizeof(float)));
   }
   packed_.reset();
-  if (out.format != Format::rgb) {
-    packed_ = std::static_pointer_cast<std::uint8_t>(transfers.allocate_zeros(geometry.scaled_size()));
+  if (!out.is_rgb()) {
+    packed_ = transfers.allocate_zeros(geometry.scaled_size() * std::size_t(out.format.word()));
   }
   sum_.reset();
   blend_weights_.reset();
@@ -51,8 +51,7 @@ bool CudaStages::rereads_frames() const {
 void CudaStages::load_frame(std::size_t tile, void* image) const {
   const Range range("load");
   const TileTables& tables = tiles_[tile];
-  launch_load(stream_, element_, params_, in_.format,
-              in_.source(nullptr, geometry_.frame_height, geometry_.frame_width),
+  launch_load(stream_, element_, params_, in_.format, make_source(in_, {}),
               {tables.rows.view(), tables.columns.view(), geometry_.engine_height, geometry_.engine_width,
                geometry_.frame_width},
               mixed_.get(), image);
@@ -90,21 +89,20 @@ void CudaStages::store_frame(const void* decoded, std::size_t tile) const {
     ELIR_CUDA(cudaMemsetAsync(sum_.get(), 0, geometry_.scaled_size() * sizeof(float), stream_));
   }
   const TileTables& tables = tiles_[tile];
-  launch_store(
-      stream_, element_, params_, decoded,
-      {tables.height, tables.width, geometry_.engine_height, geometry_.engine_width, geometry_.tiles[tile].y,
-       geometry_.tiles[tile].x, geometry_.scaled_width, out_.format == Format::rgb && out_.blue_first,
-       tables.row_ramp.get(), tables.column_ramp.get()},
-      packed_.get(), sum_.get());
+  launch_store(stream_, element_, params_, out_.format, decoded,
+               {tables.height, tables.width, geometry_.engine_height, geometry_.engine_width,
+                geometry_.tiles[tile].y, geometry_.tiles[tile].x, geometry_.scaled_width,
+                out_.is_rgb() && out_.format.blue_first, tables.row_ramp.get(), tables.column_ramp.get()},
+               packed_.get(), sum_.get());
   if (tile + 1 < tiles_.size()) return;
   if (sum_) {
-    launch_blend_tiles(stream_, params_, blend_weights_.get(),
+    launch_blend_tiles(stream_, params_, out_.format, blend_weights_.get(),
                        std::int64_t(geometry_.scaled_height) * geometry_.scaled_width, sum_.get(),
                        packed_.get());
   }
   if (packed_) {
-    launch_repack(stream_, params_, packed_.get(),
-                  out_.target(nullptr, geometry_.scaled_height, geometry_.scaled_width));
+    launch_repack(stream_, params_, out_.format, packed_.get(),
+                  make_target(out_, nullptr, geometry_.scaled_height, geometry_.scaled_width));
   }
 }
 

@@ -71,8 +71,8 @@ class CudaStages {
   Geometry geometry_{};
   Pixels in_, out_;
   std::vector<TileTables> tiles_;
-  std::shared_ptr<float> mixed_;          // rows of a frame that is resampled
-  std::shared_ptr<std::uint8_t> packed_;  // where the frame is stored as something else than rgb
+  std::shared_ptr<float> mixed_;  // rows of a frame that is resampled
+  std::shared_ptr<void> packed_;  // red, green and blue side by side, where frames are stored otherwise
   std::shared_ptr<float> sum_, blend_weights_;
 };
 

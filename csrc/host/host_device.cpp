@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "../device.hpp"
@@ -55,13 +56,12 @@ class HostDevice final : public Device {
     geometry_ = geometry;
     in_ = in;
     out_ = out;
-    // Frames that are not three bytes a pixel pass through memory where they are.
-    red_in_ = in.format == Format::rgb && in.blue_first ? 2 : 0;
-    red_out_ = out.format == Format::rgb && out.blue_first ? 2 : 0;
-    if (in.format != Format::rgb) {
-      unpacked_.resize(std::size_t(geometry.frame_height) * std::size_t(geometry.frame_width) * 3);
-    }
-    if (out.format != Format::rgb) packed_.resize(geometry.scaled_size());
+    // Frames that are not red, green and blue side by side pass through memory where they are.
+    red_in_ = in.is_rgb() && in.format.blue_first ? 2 : 0;
+    red_out_ = out.is_rgb() && out.format.blue_first ? 2 : 0;
+    const auto frame_size = std::size_t(geometry.frame_height) * std::size_t(geometry.frame_width) * 3;
+    unpacked_ = in.is_rgb() ? nullptr : allocate(frame_size * std::size_t(in.format.word()));
+    packed_ = out.is_rgb() ? nullptr : allocate(geometry.scaled_size() * std::size_t(out.format.word()));
     tables_.clear();
     for (const Tile& tile : geometry.tiles) {
       tables_.push_back({make_taps(tile.y, geometry.engine_height, geometry.scaled_height,
@@ -80,10 +80,14 @@ class HostDevice final : public Device {
   }
 
   void load_frame(TileRun run, void* images) override {
-    if (run.first == 0) unpack();
-    for (std::size_t i = 0; i < run.count; ++i) {
-      load_tile(run.first + i, static_cast<float*>(images) + i * geometry_.image_size());
-    }
+    if (!in_.is_rgb() && !is_unpacked_) unpack();
+    is_unpacked_ = true;
+    with_word(in_.format, [&](auto* word) {
+      using Word = std::remove_pointer_t<decltype(word)>;
+      for (std::size_t i = 0; i < run.count; ++i) {
+        load_tile<Word>(run.first + i, static_cast<float*>(images) + i * geometry_.image_size());
+      }
+    });
   }
 
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
@@ -128,20 +132,25 @@ class HostDevice final : public Device {
   }
 
   void store_frame(const void* from, TileRun run) override {
-    std::uint8_t* frame = out_.format == Format::rgb ? job_.restored : packed_.data();
     const auto* decoded = static_cast<const float*>(from);
-    for (std::size_t i = 0; i < run.count; ++i) {
-      const float* tile = decoded + i * geometry_.image_size();
-      finite_ = store_tile(tile, run.first + i, frame) && finite_;
-    }
-    if (run.first + run.count < geometry_.tiles.size()) return;
-    if (geometry_.tiles.size() > 1) blend_tiles(frame);
-    if (out_.format != Format::rgb) pack();
+    const bool last = run.first + run.count == geometry_.tiles.size();
+    with_word(out_.format, [&](auto* word) {
+      using Word = std::remove_pointer_t<decltype(word)>;
+      void* memory = out_.is_rgb() ? job_.restored : packed_.get();
+      auto* frame = static_cast<Word*>(memory);
+      for (std::size_t i = 0; i < run.count; ++i) {
+        const float* tile = decoded + i * geometry_.image_size();
+        finite_ = store_tile(tile, run.first + i, frame) && finite_;
+      }
+      if (last && geometry_.tiles.size() > 1) blend_tiles(frame);
+    });
+    if (last && !out_.is_rgb()) pack();
   }
 
   void begin(const FrameJob& job, const std::function<void()>& stages) override {
     job_ = job;
     finite_ = true;
+    is_unpacked_ = false;
     try {
       stages();
     } catch (...) {
@@ -153,15 +162,18 @@ class HostDevice final : public Device {
   bool finish() override { return finite_; }
 
  private:
+  template <typename Word>
   void load_tile(std::size_t tile, float* image) {
-    const std::uint8_t* frame = in_.format == Format::rgb ? job_.frame : unpacked_.data();
+    const void* memory = in_.is_rgb() ? job_.frame.data[0] : unpacked_.get();
+    const auto* frame = static_cast<const Word*>(memory);
     const TileTables& table = tables_[tile];
-    const std::ptrdiff_t stride = std::ptrdiff_t(geometry_.frame_width) * 3;
+    const std::ptrdiff_t stride = in_.is_rgb() ? job_.frame.pitch[0] / std::ptrdiff_t(sizeof(Word))
+                                               : std::ptrdiff_t(geometry_.frame_width) * 3;
     const int width = geometry_.engine_width;
     const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
     for (int y = 0; y < geometry_.engine_height; ++y) {
       float* out = image + std::ptrdiff_t(y) * width;
-      const std::uint8_t* source = frame + table.rows.first[std::size_t(y)] * stride;
+      const Word* source = frame + table.rows.first[std::size_t(y)] * stride;
       if (table.rows.count == 1 && table.columns.count == 1) {
         copy_row(source, table.columns.first.data(), out, plane);
         continue;
@@ -175,7 +187,8 @@ class HostDevice final : public Device {
   }
 
   // False if a value of the tile is not finite.
-  bool store_tile(const float* decoded, std::size_t tile, std::uint8_t* frame) {
+  template <typename Word>
+  bool store_tile(const float* decoded, std::size_t tile, Word* frame) {
     const TileTables& table = tables_[tile];
     const int width = geometry_.engine_width;
     const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
@@ -191,11 +204,11 @@ class HostDevice final : public Device {
       const std::ptrdiff_t at =
           (geometry_.tiles[tile].y + y) * stride + std::ptrdiff_t(geometry_.tiles[tile].x) * 3;
       if (single) {
-        std::uint8_t* out = frame + at;
+        Word* out = frame + at;
         for (int x = 0; x < table.width; ++x) {
-          out[3 * x + red_out_] = to_uint8(r[x]);
-          out[3 * x + 1] = to_uint8(g[x]);
-          out[3 * x + 2 - red_out_] = to_uint8(b[x]);
+          out[3 * x + red_out_] = to_word<Word>(r[x]);
+          out[3 * x + 1] = to_word<Word>(g[x]);
+          out[3 * x + 2 - red_out_] = to_word<Word>(b[x]);
         }
       } else {
         float* out = sum_.data() + at;
@@ -211,37 +224,30 @@ class HostDevice final : public Device {
     return finite;
   }
 
-  // The frame as three bytes a pixel, red first.
+  // The frame as red, green and blue side by side.
   void unpack() {
-    switch (in_.format) {
-      case Format::rgb:
-        return;
-      case Format::rgba:
-        return unpack<Format::rgba>();
-      case Format::gray:
-        return unpack<Format::gray>();
-      case Format::nv12:
-        return unpack<Format::nv12>();
-    }
-  }
-
-  template <Format format>
-  void unpack() {
-    const Source source = in_.source(job_.frame, geometry_.frame_height, geometry_.frame_width);
-    std::uint8_t* out = unpacked_.data();
-    for (int y = 0; y < geometry_.frame_height; ++y) {
-      for (int x = 0; x < geometry_.frame_width; ++x) {
-        const Rgb pixel = fetch<format>(source, y, x);
-        for (int c = 0; c < 3; ++c) *out++ = pixel.v[c];
+    const Source source = make_source(in_, job_.frame);
+    with_storage(in_.format, [&](auto layout, auto* word) {
+      using Word = std::remove_pointer_t<decltype(word)>;
+      auto* out = static_cast<Word*>(unpacked_.get());
+      for (int y = 0; y < geometry_.frame_height; ++y) {
+        for (int x = 0; x < geometry_.frame_width; ++x) {
+          const Rgb<Word> pixel = fetch<decltype(layout)::layout, Word>(source, y, x);
+          for (int c = 0; c < 3; ++c) *out++ = pixel.v[c];
+        }
       }
-    }
+    });
   }
 
   void pack() const {
-    const Target target = out_.target(job_.restored, geometry_.scaled_height, geometry_.scaled_width);
-    for (int y = 0; y < target.height; ++y) {
-      for (int x = 0; x < target.width; ++x) repack(packed_.data(), y, x, target);
-    }
+    const Target target = make_target(out_, job_.restored, geometry_.scaled_height, geometry_.scaled_width);
+    with_storage(out_.format, [&](auto layout, auto* word) {
+      using Word = std::remove_pointer_t<decltype(word)>;
+      const auto* packed = static_cast<const Word*>(packed_.get());
+      for (int y = 0; y < target.height; ++y) {
+        for (int x = 0; x < target.width; ++x) repack<decltype(layout)::layout>(packed, y, x, target);
+      }
+    });
   }
 
   static void* zeroed(std::size_t bytes) {
@@ -269,23 +275,25 @@ class HostDevice final : public Device {
     }
   }
 
-  void copy_row(const std::uint8_t* source, const int* columns, float* out, std::ptrdiff_t plane) const {
+  template <typename Word>
+  void copy_row(const Word* source, const int* columns, float* out, std::ptrdiff_t plane) const {
     for (int x = 0; x < geometry_.engine_width; ++x) {
-      const std::uint8_t* pixel = source + std::ptrdiff_t(columns[x]) * 3;
-      out[x] = from_uint8(pixel[red_in_]);
-      out[plane + x] = from_uint8(pixel[1]);
-      out[2 * plane + x] = from_uint8(pixel[2 - red_in_]);
+      const Word* pixel = source + std::ptrdiff_t(columns[x]) * 3;
+      out[x] = from_word(pixel[red_in_]);
+      out[plane + x] = from_word(pixel[1]);
+      out[2 * plane + x] = from_word(pixel[2 - red_in_]);
     }
   }
 
   // One row of the frame, as it is at output row y: packed, in [0, 1] but for overshoot.
-  void mix_rows(const std::uint8_t* source, std::ptrdiff_t stride, const Taps& taps, int y) {
+  template <typename Word>
+  void mix_rows(const Word* source, std::ptrdiff_t stride, const Taps& taps, int y) {
     const float* weight = taps.weight.data() + std::ptrdiff_t(y) * taps.count;
     std::fill(row_.begin(), row_.end(), 0.0F);
     for (int k = 0; k < taps.count; ++k) {
       if (weight[k] == 0.0F) continue;
-      const std::uint8_t* pixels = source + k * stride;
-      for (std::size_t i = 0; i < row_.size(); ++i) row_[i] += weight[k] * from_uint8(pixels[i]);
+      const Word* pixels = source + k * stride;
+      for (std::size_t i = 0; i < row_.size(); ++i) row_[i] += weight[k] * from_word(pixels[i]);
     }
   }
 
@@ -306,10 +314,12 @@ class HostDevice final : public Device {
     return sum == 0.0F;
   }
 
-  void blend_tiles(std::uint8_t* frame) {
+  template <typename Word>
+  void blend_tiles(Word* frame) {
     const std::size_t pixels = blend_weights_.size();
     for (std::size_t i = 0; i < pixels; ++i) {
-      for (std::size_t c = 0; c < 3; ++c) frame[3 * i + c] = to_uint8(sum_[3 * i + c] * blend_weights_[i]);
+      for (std::size_t c = 0; c < 3; ++c)
+        frame[3 * i + c] = to_word<Word>(sum_[3 * i + c] * blend_weights_[i]);
     }
     std::fill(sum_.begin(), sum_.end(), 0.0F);
   }
@@ -318,7 +328,8 @@ class HostDevice final : public Device {
   Pixels in_, out_;
   int red_in_ = 0, red_out_ = 0;
   FrameJob job_;
-  std::vector<std::uint8_t> unpacked_, packed_;
+  Memory unpacked_, packed_;  // red, green and blue side by side, where frames are stored otherwise
+  bool is_unpacked_ = false;
   std::vector<TileTables> tables_;
   std::vector<float> row_;
   std::vector<float> sum_;            // of overlapping tiles

@@ -32,7 +32,7 @@ class DeviceArray {
   std::string type_name() const {
     switch (type_.code) {
       case elir::dlpack::unsigned_integer:
-        return "uint8";
+        return type_.bits == 16 ? "uint16" : "uint8";
       case elir::dlpack::bfloat:
         return "bfloat16";
       default:
@@ -51,9 +51,8 @@ class DeviceArray {
       throw py::attribute_error("this array has no __cuda_array_interface__: it is " + type_name() + " on " +
                                 (device_.type == elir::dlpack::cuda ? "a GPU" : "the CPU"));
     }
-    const std::string type = type_.code == elir::dlpack::unsigned_integer ? "|u1"
-                             : type_.bits == 16                           ? "<f2"
-                                                                          : "<f4";
+    const bool whole = type_.code == elir::dlpack::unsigned_integer;
+    const std::string type = type_.bits == 8 ? "|u1" : (whole ? "<u2" : (type_.bits == 16 ? "<f2" : "<f4"));
     return py::dict("shape"_a = shape(), "typestr"_a = type,
                     "data"_a = py::make_tuple(reinterpret_cast<std::uintptr_t>(memory_.get()), false),
                     "strides"_a = py::none(), "version"_a = 3);

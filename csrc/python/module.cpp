@@ -9,6 +9,7 @@
 
 #include "../kernels.hpp"
 #include "device_array.hpp"
+#include "formats.hpp"
 #include "geometry.hpp"
 #include "lifetime.hpp"
 #include "options.hpp"
@@ -109,6 +110,7 @@ Raises:
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The C++ core: frame slots, the stages of a frame, and their order.";
   elir::python::bind_errors(module);
+  elir::python::bind_formats(module);
   elir::python::bind_geometry(module);
   elir::python::bind_options(module);
   elir::python::bind_device_array(module);

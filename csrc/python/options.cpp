@@ -23,19 +23,6 @@ constexpr Choices<elir::CudaOptions::Frames> kFrames = {{"auto", elir::CudaOptio
 constexpr Choices<bool> kOnHost = {{"cpu", true}, {"cuda", false}};
 constexpr Choices<bool> kResultsOnDevice = {{"host", false}, {"device", true}};
 
-// By FFmpeg's names of pixel formats.
-elir::Pixels choose_pixels(const char* name, const std::string& found, bool bt601, bool full_range) {
-  const auto [format, blue_first] =
-      choose<std::pair<elir::Format, bool>>(name, found,
-                                            {{"rgb24", {elir::Format::rgb, false}},
-                                             {"bgr24", {elir::Format::rgb, true}},
-                                             {"rgba", {elir::Format::rgba, false}},
-                                             {"bgra", {elir::Format::rgba, true}},
-                                             {"gray", {elir::Format::gray, false}},
-                                             {"nv12", {elir::Format::nv12, false}}});
-  return {format, blue_first, bt601, full_range};
-}
-
 using Table = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 StreamOptions make_options(float sigma, int steps, const Table& table, std::uint64_t seed,
@@ -56,8 +43,8 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.pipeline.batch = batch;
   options.pipeline.seed = seed;
   options.pipeline.noise = choose("noise", noise, kNoises);
-  options.pipeline.in = choose_pixels("format", format, bt601, full_range);
-  options.pipeline.out = choose_pixels("output_format", output_format, bt601, full_range);
+  options.pipeline.in = {elir::find_format("format", format), bt601, full_range};
+  options.pipeline.out = {elir::find_format("output_format", output_format), bt601, full_range};
   options.cuda.ordinal = ordinal;
   options.cuda.element = choose("element", element, kElements);
   options.cuda.record = record;
@@ -97,10 +84,9 @@ Args:
     depth: slots of the ring, 1 to MAX_DEPTH.
     drop: what happens to a frame when all slots are taken: "block" waits for one, "oldest" gives up the
         oldest frame that has not begun, "newest" the one at hand.
-    format, output_format: pixels of frames and of results, by FFmpeg's names: "rgb24", "bgr24", "rgba",
-        "bgra", "gray" or "nv12".
+    format, output_format: pixels of frames and of results: names of ``formats()``.
     matrix: of luma and chroma: "bt601" or "bt709".
-    full_range: luma and chroma from 0 to 255, else from 16 to 235 and 240.
+    full_range: luma and chroma of the whole range, else from 16 to 235 and 240 of 255.
     results: "host" or "device": who owns the memory of results; the device "cpu" has "host" alone.
     element: type of the parts' tensors, "float32", "float16" or "bfloat16"; the device "cpu" has "float32"
         alone.
@@ -155,7 +141,7 @@ void bind_options(py::module_& module) {
       .def_readonly("format", &Options::format, "Pixels of frames.")
       .def_readonly("output_format", &Options::output_format, "Pixels of results.")
       .def_readonly("matrix", &Options::matrix, R"(Of luma and chroma: "bt601" or "bt709".)")
-      .def_readonly("full_range", &Options::full_range, "Whether luma and chroma go from 0 to 255.")
+      .def_readonly("full_range", &Options::full_range, "Whether luma and chroma have the whole range.")
       .def_property_readonly(
           "results", [](const Options& o) { return word_of(o.results_on_device, kResultsOnDevice); },
           R"("host" or "device": who owns the memory of results.)")

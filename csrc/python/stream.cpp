@@ -91,6 +91,26 @@ Raises:
     TimeoutError: no slot came free in time.
     Closed: the stream is closed.
     RuntimeError: the stream was not started.)")
+      .def("submit_planes", &PyStream::submit_planes, "planes"_a, "owner"_a = py::none(),
+           "stream"_a = py::none(), "timestamp"_a = py::none(), "steps"_a = py::none(),
+           "timeout"_a = py::none(),
+           R"(Hand in a frame as its planes, in memory of the stream's device.
+
+Args:
+    planes: address and pitch, in bytes, of each plane of the format.
+    owner: kept until the frame's result was collected; on the CPU the planes are copied at once.
+    stream: CUDA stream that the planes are made on; None: they are complete.
+    timestamp: comes back with the result, in seconds.
+    steps: Euler steps of this frame; None: the stream's.
+    timeout: seconds to wait for a slot; None: as long as it takes.
+
+Returns:
+    The frame's index, or None if it was dropped.
+
+Raises:
+    ValueError: an address or a pitch cannot be, or ``steps`` is out of its range.
+    TimeoutError: no slot came free in time.
+    Closed: the stream takes no more frames.)")
       .def("result", &PyStream::result, "timeout"_a = py::none(), "out"_a = py::none(),
            R"(Wait for the next result, in the order of submission.
 

@@ -118,7 +118,7 @@ class PyStream {
     const auto array = py::reinterpret_borrow<py::array>(frame);
     check_frame(array, shape, "frame");
     const auto* from = static_cast<const std::uint8_t*>(array.data());
-    const Strides strides{array.strides(0), array.strides(1), array.ndim() == 3 ? array.strides(2) : 1};
+    const Strides strides{array.strides(0), array.strides(1), array.ndim() == 3 ? array.strides(2) : 0};
     py::gil_scoped_release unlocked;
     return stream_->submit([&](std::uint8_t* to, elir::FrameJob&) { copy_in(from, strides, shape, to); },
                            timestamp, steps, until, check_signals);
@@ -136,15 +136,54 @@ class PyStream {
     elir::Device& device = stream_->pipeline().device();
     ExternalArray found =
         exchange ? from_dlpack(frame, device.input_stream()) : from_cuda_array(frame, device);
-    const std::size_t pitch = found.pitch(shape);
+    const std::ptrdiff_t pitch = found.pitch(shape);
     device.check_address(found.data);
     py::gil_scoped_release unlocked;
     return stream_->submit(
         [&](std::uint8_t*, elir::FrameJob& job) {
-          job.frame = found.data;
-          job.pitch = pitch;
+          job.frame = planes_of(found.data, pitch);
           job.frame_on_device = true;
           job.owner = std::move(found.owner);
+        },
+        timestamp, steps, until, check_signals);
+  }
+
+  // A frame as the addresses and pitches of its planes, in memory of this stream's device.
+  std::optional<std::uint64_t> submit_planes(
+      const std::vector<std::pair<std::uintptr_t, std::ptrdiff_t>>& planes, py::object owner,
+      std::optional<std::uintptr_t> producer, std::optional<double> timestamp, std::optional<int> steps,
+      std::optional<double> timeout) {
+    require_own_process();
+    if (!stream_->started()) throw std::logic_error("submit_planes: the stream was not started");
+    elir::Device& device = stream_->pipeline().device();
+    const elir::Pixels& in = stream_->pipeline().in();
+    const elir::Planes found = checked_planes(planes, in, geometry().frame_width);
+    const Stream::Deadline until = deadline(timeout);
+    if (host_) {
+      const int height = geometry().frame_height;
+      const int width = geometry().frame_width;
+      py::gil_scoped_release unlocked;
+      return stream_->submit(
+          [&](std::uint8_t* to, elir::FrameJob&) {
+            for (int i = 0; i < in.format.planes(); ++i) {
+              const auto at = static_cast<std::size_t>(i);
+              copy_rows(found.data[at], found.pitch[at], static_cast<std::ptrdiff_t>(in.rows(i, height)),
+                        static_cast<std::ptrdiff_t>(in.row_bytes(i, width)),
+                        to + in.offset(i, height, width));
+            }
+          },
+          timestamp, steps, until, check_signals);
+    }
+    for (int i = 0; i < in.format.planes(); ++i)
+      device.check_address(found.data[static_cast<std::size_t>(i)]);
+    if (producer) device.wait_on_producer(*producer);
+    std::shared_ptr<void> kept = keep_object(std::move(owner));
+    py::gil_scoped_release unlocked;
+    return stream_->submit(
+        [&](std::uint8_t*, elir::FrameJob& job) {
+          job.frame = found;
+          job.frame_on_device = true;
+          job.owner = std::move(kept);
         },
         timestamp, steps, until, check_signals);
   }
@@ -163,7 +202,8 @@ class PyStream {
       }
       frame = *out;
     } else {
-      frame = py::array_t<std::uint8_t>(shape.sides);
+      frame = shape.word == 1 ? py::array(py::array_t<std::uint8_t>(shape.sides))
+                              : py::array(py::array_t<std::uint16_t>(shape.sides));
     }
     auto* to = static_cast<std::uint8_t*>(frame.mutable_data());
     const std::size_t bytes = stream_->pipeline().restored_bytes();
@@ -198,8 +238,10 @@ class PyStream {
     }
     py::object held = py::none();
     if (!told.failed) {
-      held = py::cast(DeviceArray(std::move(taken), {shape.sides.begin(), shape.sides.end()},
-                                  {elir::dlpack::unsigned_integer, 8, 1}, place(), device.result_users()));
+      held =
+          py::cast(DeviceArray(std::move(taken), {shape.sides.begin(), shape.sides.end()},
+                               {elir::dlpack::unsigned_integer, static_cast<std::uint8_t>(8 * shape.word), 1},
+                               place(), device.result_users()));
     }
     return {std::move(held), std::move(told), host_};
   }
@@ -245,6 +287,16 @@ class PyStream {
 
   void require_not_started(const char* what) const {
     if (stream_->started()) throw std::logic_error(std::string(what) + ": the stream was started before");
+  }
+
+  // Planes of a frame in one array, of which all rows are `pitch` bytes apart.
+  elir::Planes planes_of(const std::uint8_t* data, std::ptrdiff_t pitch) {
+    const elir::Pixels& in = stream_->pipeline().in();
+    elir::Planes planes = in.planes(data, geometry().frame_height, geometry().frame_width);
+    if (in.format.layout == elir::Layout::planar) return planes;
+    planes.pitch.fill(pitch);
+    if (in.format.planes() == 2) planes.data[1] = data + geometry().frame_height * pitch;
+    return planes;
   }
 
   FrameShape frame_shape() {

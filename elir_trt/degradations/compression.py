@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from fractions import Fraction
 from typing import Literal, cast
 
 import av
@@ -68,32 +68,38 @@ def video(
     angle = rng.uniform(0.0, 2.0 * np.pi)
     step = speed * np.array([np.cos(angle), np.sin(angle)])
     name, options = _ENCODERS[codec]
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as output:
-        stream = cast(av.VideoStream, output.add_stream(name, rate=30, options={**options, "crf": str(crf)}))
-        stream.width, stream.height, stream.pix_fmt, stream.thread_count = width, height, "yuv420p", 1
-        for index in range(frames):
-            left = frames - 1 - index
-            moved = image
-            if left and speed:
-                shift = np.array([[1, 0, left * step[0]], [0, 1, left * step[1]]], dtype=np.float32)
-                moved = np.asarray(
-                    cv2.warpAffine(
-                        image,
-                        shift,
-                        (width, height),
-                        flags=cv2.INTER_CUBIC,
-                        borderMode=cv2.BORDER_REFLECT_101,
-                    ),
-                    dtype=np.uint8,
-                )
-            if sigma:
-                moved = to_uint8(gaussian_noise(moved.astype(np.float32), sigma, rng))
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-    file.seek(0)
-    with av.open(file, "r") as clip:
-        clip.streams.video[0].thread_count = 1
-        decoded = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
-    return np.asarray(decoded[-1], dtype=np.uint8)
+    encoder = cast(av.VideoCodecContext, av.CodecContext.create(name, "w"))
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.thread_count = width, height, "yuv420p", 1
+    encoder.framerate, encoder.time_base = Fraction(30), Fraction(1, 30)
+    encoder.options = {**options, "crf": str(crf)}
+    # Packets go from the encoder to the decoder: no container in between has a say in their time stamps.
+    packets = []
+    for index in range(frames):
+        left = frames - 1 - index
+        moved = image
+        if left and speed:
+            shift = np.array([[1, 0, left * step[0]], [0, 1, left * step[1]]], dtype=np.float32)
+            moved = np.asarray(
+                cv2.warpAffine(
+                    image,
+                    shift,
+                    (width, height),
+                    flags=cv2.INTER_CUBIC,
+                    borderMode=cv2.BORDER_REFLECT_101,
+                ),
+                dtype=np.uint8,
+            )
+        if sigma:
+            moved = to_uint8(gaussian_noise(moved.astype(np.float32), sigma, rng))
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
+        frame.pts, frame.time_base = index, encoder.time_base
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec, "r"))
+    decoder.thread_count = 1
+    last = None
+    for packet in (*packets, None):
+        for decoded in decoder.decode(packet):
+            last = decoded
+    assert last is not None
+    return np.asarray(last.to_ndarray(format="rgb24"), dtype=np.uint8)

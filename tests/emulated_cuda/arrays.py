@@ -13,7 +13,7 @@ from .emulated import DeviceMemory
 
 
 class DLPackArray(Producer):
-    """Bytes on the device for consumers: made on ``producer``, rows ``strides[0]`` bytes apart."""
+    """Unsigned numbers on the device for consumers: made on ``producer``, ``strides`` bytes apart."""
 
     def __init__(
         self,
@@ -22,8 +22,9 @@ class DLPackArray(Producer):
         strides: tuple[int, ...],
         producer: int,
         version: tuple[int, int] | None = (1, 1),
+        word: int = 1,
     ) -> None:
-        super().__init__(owner.address, CUDA, shape, strides, owner, version)
+        super().__init__(owner.address, CUDA, shape, strides, owner, version, word)
         self.producer = producer
 
     def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:

@@ -165,9 +165,11 @@ class Gpu:
         self.call("cudaMemcpyAsync", memory.address, packed.ctypes.data, packed.nbytes, UPLOAD, stream)
         return memory
 
-    def download(self, address: int, shape: tuple[int, ...], stream: int = LEGACY) -> np.ndarray:
-        """Bytes of the device, after what is queued on the stream."""
-        array = np.empty(shape, np.uint8)
+    def download(
+        self, address: int, shape: tuple[int, ...], type: Any = np.uint8, stream: int = LEGACY
+    ) -> np.ndarray:
+        """Numbers of the device, after what is queued on the stream."""
+        array = np.empty(shape, type)
         self.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, DOWNLOAD, stream)
         return array
 

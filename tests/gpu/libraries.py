@@ -38,6 +38,12 @@ class Library(Protocol):
     def to_host(self, array: Any) -> np.ndarray:
         """A result that is on the GPU."""
 
+    def address(self, array: Any) -> int:
+        """Where an array of ``array`` lies."""
+
+    def wait(self) -> None:
+        """Until all that was queued by this library is done."""
+
     def sums(self, arrays: list[Any]) -> list[int]:
         """Sums of results, each queued while it is held, and read when none of them is any more."""
 
@@ -94,8 +100,10 @@ class TorchLibrary:
         if kind == "dlpack":
             return tensor
         if kind == "pitched":
-            padded = self.torch.nn.functional.pad(tensor, (0, 0, 0, 7))
-            return padded[:, : frame.shape[1]]
+            height, width, *channels = tensor.shape
+            padded = tensor.new_empty((height, width + 7, *channels))
+            padded[:, :width] = tensor
+            return padded[:, :width]
         stream = (self.torch.cuda.current_stream().cuda_stream or 1) if kind == "stream" else None
         return CudaArray(tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), stream, tensor)
 
@@ -104,6 +112,12 @@ class TorchLibrary:
         found: np.ndarray = self.torch.from_dlpack(array).cpu().numpy()
         np.testing.assert_array_equal(found, viewed)
         return found
+
+    def address(self, array: Any) -> int:
+        return int(array.data_ptr())
+
+    def wait(self) -> None:
+        self.torch.cuda.synchronize()
 
     def sums(self, arrays: list[Any]) -> list[int]:
         busy = self.torch.rand(2048, 2048, device="cuda")
@@ -141,11 +155,11 @@ class EmulatedLibrary:
         stream = 1 if kind == "interface" else self.emulated.new_stream()
         memory = frame
         if kind == "pitched":
-            memory = np.zeros((frame.shape[0], frame.shape[1] + 7, *frame.shape[2:]), np.uint8)
+            memory = np.zeros((frame.shape[0], frame.shape[1] + 7, *frame.shape[2:]), frame.dtype)
             memory[:, : frame.shape[1]] = frame
         owner = self.emulated.upload(memory, stream)
         if kind in ("dlpack", "pitched"):
-            return DLPackArray(owner, frame.shape, memory.strides, stream)
+            return DLPackArray(owner, frame.shape, memory.strides, stream, word=frame.itemsize)
         return CudaArray(
             owner.address, frame.shape, memory.strides, stream if kind == "stream" else None, owner
         )
@@ -154,11 +168,18 @@ class EmulatedLibrary:
         from emulated_cuda.arrays import take
 
         shown = array.__cuda_array_interface__
-        viewed = self.emulated.download(shown["data"][0], tuple(shown["shape"]))
+        type = np.dtype(shown["typestr"])
+        viewed = self.emulated.download(shown["data"][0], tuple(shown["shape"]), type)
         with take(array, 1) as taken:
-            found = self.emulated.download(taken.address, taken.shape)
+            found = self.emulated.download(taken.address, taken.shape, type)
         np.testing.assert_array_equal(found, viewed)
         return found
+
+    def address(self, array: Any) -> int:
+        return int(array.owner.address)
+
+    def wait(self) -> None:
+        self.emulated.call("cudaDeviceSynchronize")
 
     def sums(self, arrays: list[Any]) -> list[int]:
         from emulated_cuda.arrays import take

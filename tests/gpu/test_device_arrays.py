@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from libraries import KINDS, CudaArray, Library
+from pixels import plane_shapes, random_frame
 from streams import BOUNDS, recipe_of, stream_of, through
+
+from elir_trt.formats import FORMATS
 
 RNG = np.random.default_rng(7)
 SIZE = (48, 64)
@@ -88,7 +91,7 @@ def test_foreign_memory_is_refused(gpu: Library) -> None:
     assert through(core, frames_of(1))[0].shape == shape
 
 
-@pytest.mark.parametrize("format", ["rgba", "bgra", "gray", "nv12"])
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "rgb24"])
 @pytest.mark.parametrize("frames", ["copied", "mapped"])
 @pytest.mark.parametrize(("mode", "size"), [("pad", (46, 62)), ("fit", (100, 70)), ("tile", (90, 130))])
 def test_formats_are_those_of_the_host(
@@ -96,19 +99,60 @@ def test_formats_are_those_of_the_host(
 ) -> None:
     # Restored frames have the size of given ones, but where they are fitted: then they are 64x64 or less.
     recipe = recipe_of(mode)
-    shape: tuple[int, ...] = {"gray": size, "nv12": (size[0] * 3 // 2, size[1])}.get(format, (*size, 4))
-    given = [RNG.integers(0, 256, shape, dtype=np.uint8) for _ in range(5)]
+    row = FORMATS[format]
+    given = [random_frame(format, *size, RNG) for _ in range(5)]
     options = {"format": format, "output_format": format}
-    if format == "nv12" and mode == "fit":
-        # 100x70 becomes 64x45, and NV12 has even sides.
+    if row.subsampling == (2, 2) and mode == "fit":
+        # 100x70 becomes 64x45, and chroma of 2x2 pixels has even sides.
         with pytest.raises(ValueError, match="even sides"):
             stream_of(size, recipe, gpu, frames=frames, **options)
         options["output_format"] = "rgb24"
     expected = through(stream_of(size, recipe, **options), given)
+    out = FORMATS[options["output_format"]]
+    unit = 2 ** (out.depth - 8)
     for element, bound in BOUNDS.items():
         core = stream_of(size, recipe, gpu, element=element, frames=frames, **options)
         for found, right in zip(through(core, given), expected, strict=True):
-            assert int(np.abs(found.astype(int) - right.astype(int)).max()) <= 2 * bound
+            assert found.dtype == right.dtype == out.dtype
+            apart = np.abs((found >> out.shift).astype(int) - (right >> out.shift).astype(int)).max()
+            assert int(apart) <= 2 * bound * unit
+
+
+@pytest.mark.parametrize("format", ["yuv420p", "p010le", "rgb48le"])
+def test_frames_of_any_format_are_taken_where_they_are(gpu: Library, format: str) -> None:
+    frames = [random_frame(format, *SIZE, RNG) for _ in range(4)]
+    options = {"format": format, "output_format": format}
+    expected = through(stream_of(SIZE, recipe_of("pad"), gpu, **options), frames)
+    core = stream_of(SIZE, recipe_of("pad"), gpu, results="device", **options)
+    for found, right in zip(
+        through(core, (gpu.array(frame, "dlpack") for frame in frames)), expected, strict=True
+    ):
+        assert found.dtype == str(right.dtype)
+        np.testing.assert_array_equal(gpu.to_host(found), right)
+    if format == "yuv420p":
+        with pytest.raises(ValueError, match="gaps between its rows"):
+            core.submit(gpu.array(frames[0], "pitched"))
+
+
+@pytest.mark.parametrize("format", ["nv12", "p010le", "yuv420p"])
+def test_planes_that_lie_apart(gpu: Library, format: str) -> None:
+    frame = random_frame(format, *SIZE, RNG)
+    expected = through(stream_of(SIZE, recipe_of("pad"), gpu, format=format), [frame] * 3)
+    owners, planes = [], []
+    at = 0
+    for height, width in plane_shapes(format, *SIZE):
+        plane = frame.reshape(-1)[at : at + height * width].reshape(height, width)
+        at += height * width
+        array = gpu.array(plane, "pitched")
+        owners.append(array)
+        planes.append((gpu.address(array), (width + 7) * frame.itemsize))
+    core = stream_of(SIZE, recipe_of("pad"), gpu, format=format)
+    gpu.wait()
+    for right in expected:
+        core.submit_planes(planes, owner=owners)
+        np.testing.assert_array_equal(core.result().frame, right)
+    with pytest.raises(ValueError, match="not in memory of CUDA device 0"):
+        core.submit_planes([(16, planes[0][1]), *planes[1:]])
 
 
 def test_memory_of_results_is_used_again(gpu: Library) -> None:
