@@ -76,7 +76,7 @@ Raises:
            R"(Hand in a frame.
 
 Args:
-    frame: uint8 in the stream's format and size. A numpy array is copied before the call returns, contiguous
+    frame: of the stream's format and size. A numpy array is copied before the call returns, contiguous
         or not. On a GPU also an array there, by DLPack or ``__cuda_array_interface__``, with pixels packed and
         rows apart or not: it is kept and read until its result was collected.
     timestamp: comes back with the result.
@@ -116,7 +116,7 @@ Raises:
 
 Args:
     timeout: seconds to wait; None: as long as it takes.
-    out: where to put the restored frame: a writeable C-contiguous array of its shape, uint8. Not with
+    out: where to put the restored frame: a writeable C-contiguous array of its shape and type. Not with
         results="device".
 
 Raises:
