@@ -89,7 +89,7 @@ def measure(task: str, rounds: int, tensorrt: bool) -> dict[str, Any]:
             reference = np.rint(255 * y[0].permute(1, 2, 0).numpy()).astype(np.uint8)
             ratios = [a / b for a, b in zip(eager, ours, strict=True)]
             report[precision] = {
-                "ran_in": restorer.backend.precision,
+                "ran_in": restorer.engines.precision,
                 "eager_ms": statistics.median(eager),
                 "stream_ms": statistics.median(ours),
                 "ratio": statistics.median(eager) / statistics.median(ours),

@@ -191,10 +191,12 @@ def kernels_at(height: int, width: int) -> dict[str, dict[str, float]]:
 
 def part_times(restorer: elir_trt.Restorer, size: tuple[int, int]) -> dict[str, float]:
     """Milliseconds on the GPU of each part alone, by events around 20 runs in a row; median of 10."""
-    backend, recipe = restorer.backend, restorer.recipe
+    backend, recipe = restorer.engines, restorer.recipe
     geometry = restorer.geometry(size)
+    batch = restorer.batch(geometry)
     options = _core.StreamOptions(
         device="cuda",
+        batch=batch,
         element=backend.element,
         steps=0,
         sigma=0.0,
@@ -203,7 +205,7 @@ def part_times(restorer: elir_trt.Restorer, size: tuple[int, int]) -> dict[str, 
     core = _core.Stream(geometry, options)
     stream = torch.cuda.Stream()
     found = {}
-    for part, enqueue in backend.bind(geometry.engine, core).items():
+    for part, enqueue in backend.bind(geometry.engine, batch, core).items():
         runs = []
         for _ in range(12):
             events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
@@ -222,7 +224,7 @@ def ours(path: Path, backend: str, frame: np.ndarray, reference: np.ndarray, fra
     """One backend: times of frames, parts and kernels, and how near it is to float32."""
     size = (frame.shape[0], frame.shape[1])
     with elir_trt.open(path, device="cuda", backend=backend, on_engine_error="raise") as restorer:
-        report: dict[str, Any] = {"precision": restorer.backend.precision}
+        report: dict[str, Any] = {"precision": restorer.engines.precision}
         with restorer.stream(depth=1, size=size) as stream:
             launches = []
 

@@ -18,6 +18,11 @@ _PACKAGES = {
 }
 
 
+def install_command(extra: str) -> str:
+    """What to run for an extra, such as "cpu"."""
+    return f"pip install 'elir_trt[{extra}]'"
+
+
 @contextmanager
 def needs(module: str, *, extra: str, what: str) -> Iterator[None]:
     """Import what comes with an extra, or say which extra to install.
@@ -44,5 +49,5 @@ def needs(module: str, *, extra: str, what: str) -> Iterator[None]:
         reason = "" if isinstance(error, ModuleNotFoundError) else f", which cannot be imported ({error})"
         package = _PACKAGES.get(module, module)
         raise MissingPackageError(
-            f"{what} needs {package}{reason}: pip install 'elir_trt[{extra}]'", name=module
+            f"{what} needs {package}{reason}: {install_command(extra)}", name=module
         ) from error

@@ -14,6 +14,8 @@ from elir_trt.recipe import Recipe
 LONGEST_SIDE = 16384
 #: Pixels of the largest tile that recipes of mode "pad" make; larger frames are tiled.
 LARGEST_TILE = 2048 * 2048
+#: Most tiles that go through the engines together.
+LARGEST_BATCH = 64
 #: Pixels that tiles share where a recipe states no overlap.
 DEFAULT_OVERLAP = 64
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,6 +161,7 @@ def write_manifest(
     condition_width: int,
     records: Mapping[str, Mapping[str, PartRecord]],
     pipelines: Mapping[str, AccuracyReport],
+    built_with: Mapping[str, str],
 ) -> Manifest:
     """Finish the bundle in ``folder``: list all of its files with their digests, and how they were made.
 
@@ -172,6 +171,7 @@ def write_manifest(
         condition_width: numbers in one row of the conditioning table.
         records: by backend and part.
         pipelines: by backend, where precisions were chosen part by part.
+        built_with: versions of the packages that took part, but this one's.
     """
     manifest = Manifest(
         format=FORMAT,
@@ -185,18 +185,9 @@ def write_manifest(
         },
         parts=records,
         pipelines=pipelines,
-        built_with=_package_versions(),
+        built_with={"elir_trt": __version__, **built_with},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
     text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
-
-
-def _package_versions() -> dict[str, str]:
-    """Versions of what a build depends on, where it is installed."""
-    versions = {"elir_trt": __version__}
-    for name in ("torch", "onnx", "openvino", "tensorrt", "tensorrt-rtx"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions

@@ -59,14 +59,14 @@ class Restorer:
 
     Attributes:
         bundle: what runs; another than was opened where its engines were built again.
-        backend: its engines.
+        engines: of it, opened by a backend.
         order: channel order of frames, in and out.
     """
 
-    def __init__(self, bundle: Bundle, backend: Engines, *, order: Order = "rgb") -> None:
+    def __init__(self, bundle: Bundle, engines: Engines, *, order: Order = "rgb") -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
-        self.backend = backend
+        self.engines = engines
         self.order: Order = order
         self._single: Stream | None = None
         self._lock = threading.Lock()
@@ -174,9 +174,9 @@ class Restorer:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
-        if results == "device" and self.backend.device != "cuda":
+        if results == "device" and self.engines.device != "cuda":
             raise DeviceError(
-                f"results='device' needs a GPU; this restorer runs on the {self.backend.device}"
+                f"results='device' needs a GPU; this restorer runs on the {self.engines.device}"
             )
         own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
         pixels = Pixels(format or own, output_format or own, matrix, full_range)
@@ -190,7 +190,13 @@ class Restorer:
     def geometry(self, size: tuple[int, int]) -> Geometry:
         """How frames of ``size`` (height, width) lie on the engines."""
         built = self.bundle.manifest.specification.size
-        return plan(self.recipe, size, size=built, fixed=self.backend.sizes() is not None)
+        return plan(self.recipe, size, size=built, fixed=self.engines.sizes() is not None)
+
+    def batch(self, geometry: Geometry) -> int:
+        """Tiles that go through the engines together: as many as these take, or as the bundle was built for."""
+        built = self.bundle.manifest.specification.batch
+        # Engines that take any number are not given places that no tile fills.
+        return self.engines.batch or min(built, len(geometry.tiles))
 
     def close(self) -> None:
         """Close the stream that single images went through."""
@@ -211,4 +217,4 @@ class Restorer:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Restorer {self.recipe.task} with {self.backend.name} {self.backend.precision}>"
+        return f"<Restorer {self.recipe.task} with {self.engines.name} {self.engines.precision}>"

@@ -7,18 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from elir_trt import _core
+from elir_trt._core import Geometry
+from elir_trt.backends import Engines
+from elir_trt.bundle import Bundle
 from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
 from elir_trt.process import Process
-
-if TYPE_CHECKING:
-    from elir_trt.restorer import Restorer
+from elir_trt.recipe import Recipe
 
 # Kinds of memory in DLPack.
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
@@ -50,6 +51,22 @@ class Result:
     latency_ms: float
 
 
+class Opener(Protocol):
+    """What opens streams: see :class:`elir_trt.restorer.Restorer`."""
+
+    bundle: Bundle
+    engines: Engines
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def geometry(self, size: tuple[int, int]) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines."""
+
+    def batch(self, geometry: Geometry) -> int:
+        """Tiles that go through the engines together."""
+
+
 class Stream:
     """Frames in, restored frames out, in order.
 
@@ -59,7 +76,7 @@ class Stream:
 
     def __init__(
         self,
-        restorer: Restorer,
+        restorer: Opener,
         *,
         depth: int,
         drop: Drop,
@@ -107,16 +124,18 @@ class Stream:
                 return
             restorer = self.restorer
             geometry = restorer.geometry(size)
+            batch = restorer.batch(geometry)
             options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
                 table=restorer.bundle.table,
-                element=restorer.backend.element,
-                device=restorer.backend.device,
+                element=restorer.engines.element,
+                device=restorer.engines.device,
+                batch=batch,
                 **self._options,
             )
             core = _core.Stream(geometry, options)
-            for part, enqueue in restorer.backend.bind(geometry.engine, core).items():
+            for part, enqueue in restorer.engines.bind(geometry.engine, batch, core).items():
                 core.set_part(part, enqueue)
             core.start()
             self._size = size
@@ -239,7 +258,7 @@ class Stream:
             on_gpu = kind in (_CUDA, _CUDA_MANAGED)
             if kind in (_CPU, _CUDA_HOST):
                 return np.from_dlpack(frame)
-        if on_gpu and self.restorer.backend.device == "cuda":
+        if on_gpu and self.restorer.engines.device == "cuda":
             return frame
         if on_gpu:
             raise FrameError(
@@ -329,7 +348,7 @@ class Stream:
             self._closed = True
             if self._core is not None:
                 self._core.close()
-                self.restorer.backend.stream_closed()
+                self.restorer.engines.stream_closed()
             self._opened.set()
 
     def __enter__(self) -> Stream:

@@ -119,8 +119,8 @@ def verify(
     values = [min(psnr(expected, restored), 120.0) for _, restored, expected in pairs]
     worst = int(np.argmin(values))
     return Verification(
-        backend=restorer.backend.name,
-        device=restorer.backend.device,
+        backend=restorer.engines.name,
+        device=restorer.engines.device,
         parts=parts,
         psnr=float(np.mean(values)),
         ssim=float(np.mean([ssim(expected, restored) for _, restored, expected in pairs])),
@@ -131,9 +131,9 @@ def verify(
 
 
 def _precisions(bundle: Bundle, restorer: Restorer) -> dict[str, PartPrecision]:
-    whole = restorer.backend.precision
+    whole = restorer.engines.precision
     found: dict[str, PartPrecision] = {}
-    for part, precision in bundle.precisions(restorer.backend.name).items():
+    for part, precision in bundle.precisions(restorer.engines.name).items():
         # Where nothing was chosen part by part, the backend's one precision is that of all.
         found[part] = precision or ("fp32" if whole == "fp32" else "bf16" if whole == "bf16" else "fp16")
     return found
@@ -141,7 +141,7 @@ def _precisions(bundle: Bundle, restorer: Restorer) -> dict[str, PartPrecision]:
 
 def _least(bundle: Bundle, restorer: Restorer, precisions: dict[str, PartPrecision]) -> float:
     """What the bundle had when it was built, less 6 dB for other frames, or what its precisions allow."""
-    built = bundle.manifest.pipelines.get(restorer.backend.name)
+    built = bundle.manifest.pipelines.get(restorer.engines.name)
     allowed = min(PIPELINE_BOUNDS[precision] for precision in precisions.values())
     return allowed if built is None else max(allowed, built.psnr - 6.0)
 

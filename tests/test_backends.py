@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_torch_runs_the_parts_as_the_model_does(small_checkpoint: Path, tmp_path
 
     path = build(small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["torch"]).path
     with elir_trt.open(path, device="cpu") as restorer:
-        assert (restorer.backend.name, restorer.backend.precision) == ("torch", "fp32")
+        assert (restorer.engines.name, restorer.engines.precision) == ("torch", "fp32")
         for size in ((64, 128), (96, 64)):
             frame = frame_of(*size)
             assert psnr(restorer(frame, steps=3), torch_restored(small_checkpoint, frame, 3)) >= 55
@@ -201,6 +202,44 @@ def test_a_portable_bundle_is_built_again_without_torch(
     assert (found.path / "manifest.json").stat().st_mtime_ns == began  # It was there.
 
 
+def test_a_cache_that_takes_nothing_is_said_and_passed_over(
+    bundle: Bundle, tmp_path: Path, a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> object:
+        raise BackendError("built for another GPU")
+
+    def read_only(*_: object) -> object:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    specification = bundle.manifest.specification.model_copy(
+        update={"backends": ("openvino", "tensorrt-rtx")}
+    )
+    bundle.manifest = bundle.manifest.model_copy(update={"specification": specification})
+    monkeypatch.setenv("ELIR_TRT_CACHE", str(tmp_path))
+    monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", refuse)
+    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt-rtx",))
+    monkeypatch.setattr("elir_trt.tuning.choice.rebuild_engines", read_only)
+    said = f"{tmp_path}: the engines .* cannot be kept there: Read-only file system; set ELIR_TRT_CACHE"
+    with (
+        pytest.warns(ElirWarning, match="building them again for this machine"),
+        pytest.warns(ElirWarning, match=f"{said} to another folder; using the CPU instead"),
+    ):
+        assert open_engines(bundle, on_engine_error="rebuild").engines.name == "openvino"
+    with pytest.warns(ElirWarning), pytest.raises(BackendError, match=said):
+        open_engines(bundle, device="cuda", on_engine_error="rebuild")
+
+
+def test_backends_of_the_cpu_are_taken_where_they_are_installed(
+    bundle: Bundle, no_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specification = bundle.manifest.specification.model_copy(update={"backends": ("openvino", "torch")})
+    bundle.manifest = bundle.manifest.model_copy(update={"specification": specification})
+    found = object()
+    monkeypatch.setattr(backends.get("openvino"), "installed", lambda: False)
+    monkeypatch.setattr(backends.get("torch"), "load", lambda of, device: found)
+    assert open_engines(bundle).engines is found
+
+
 def test_the_bundle_of_a_restorer_is_the_one_that_runs(
     small_bundle: Path, tmp_path: Path, a_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +261,7 @@ def test_the_bundle_of_a_restorer_is_the_one_that_runs(
     with pytest.warns(ElirWarning, match="built for another GPU; building them again for this machine"):
         restorer = elir_trt.open(small_bundle, backend="tensorrt-rtx", on_engine_error="rebuild")
     assert restorer.bundle.path == again
-    assert isinstance(restorer.backend, Loads)
+    assert isinstance(restorer.engines, Loads)
 
 
 def test_released_engines_are_called_that(small_bundle: Path) -> None:

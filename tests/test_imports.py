@@ -13,11 +13,13 @@ import pytest
 #: What builds and trains. Nothing else may import it, inside of functions or not.
 BUILD_TIME = ("elir_trt.building", "elir_trt.model", "elir_trt.training")
 PACKAGES = ("torch", "onnx", "nncf", "onnxruntime", "ml_dtypes")
-#: What is outside of the rule: the backend that runs the model itself, and a rewrite of ONNX files that compiling for
-#: TensorRT-RTX needs.
+#: What is outside of the rule: the backend that runs the model itself, and rewrites of ONNX files that compiling for
+#: TensorRT needs, with what says which files it takes.
 EXCEPTIONS = {
     "elir_trt.backends.torch": ("elir_trt.model", "torch"),
     "elir_trt.backends.tensorrt_builder": ("onnx",),
+    "elir_trt.backends.tensorrt_rewrite": ("onnx",),
+    "elir_trt.backends.tensorrt_rules": ("onnx",),
     "elir_trt.backends.widen": ("onnx",),
 }
 #: Commands start everything.
@@ -28,11 +30,16 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+def build_graph(*, types: bool) -> grimp.ImportGraph:
+    """Who imports whom; ``types``: for type checkers alone, too."""
+    return grimp.build_graph(
+        "elir_trt", include_external_packages=True, exclude_type_checking_imports=not types, cache_dir=None
+    )
+
+
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    return grimp.build_graph(
-        "elir_trt", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
-    )
+    return build_graph(types=False)
 
 
 def test_what_runs_imports_nothing_that_builds(graph: grimp.ImportGraph) -> None:
@@ -54,8 +61,13 @@ def test_every_exception_is_needed(graph: grimp.ImportGraph) -> None:
         assert all(any(within(other, (package,)) for other in imported) for package in packages), name
 
 
-def test_no_module_needs_itself(graph: grimp.ImportGraph) -> None:
+@pytest.mark.parametrize("types", [False, True])
+def test_no_module_needs_itself(types: bool) -> None:
+    """Not even for the sake of types: the package alone names, for type checkers, what its modules hold."""
+    graph = build_graph(types=types)
     modules = {name for name in graph.modules if within(name, ("elir_trt",))}
+    if types:
+        modules -= {"elir_trt"}
     needs = {name: graph.find_modules_directly_imported_by(name) & modules for name in modules}
     try:
         order = list(TopologicalSorter(needs).static_order())
@@ -79,7 +91,7 @@ def test_rooms_lie_above_each_other(graph: grimp.ImportGraph) -> None:
 def test_opening_a_restorer_imports_no_package_that_builds(tmp_path: Path) -> None:
     code = (
         "import sys, elir_trt\n"
-        "with elir_trt.open('camera', device='cpu') as restorer: assert restorer.backend.device == 'cpu'\n"
+        "with elir_trt.open('camera', device='cpu') as restorer: assert restorer.engines.device == 'cpu'\n"
         f"print([name for name in {PACKAGES!r} if name in sys.modules])\n"
     )
     # Away from the checkout, whose sources have no core.

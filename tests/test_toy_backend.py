@@ -42,11 +42,12 @@ class ToyEngines:
     precision: str = "fp32"
     device: str = "cpu"
     element: str = "float32"
+    batch: int | None = None
 
     def sizes(self) -> None:
         return None
 
-    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         def fill(part: str) -> Enqueue:
             output = buffers.buffer(TENSORS[part][1])
             return lambda stream_handle: output.fill(self.brightness if part == "decoder" else 0.0)
@@ -63,6 +64,7 @@ class Toy:
     name = "toy"
     title = "Toy"
     devices: tuple[str, ...] = ("cpu",)
+    distribution = "numpy"
     precisions: tuple[PartPrecision, ...] = ("fp32", "fp16")
     by_part = False
     lowers_precision = True
@@ -139,7 +141,7 @@ def test_it_builds(bundle: Path) -> None:
 def test_it_runs(bundle: Path, backend: str) -> None:
     frame = np.zeros((64, 128, 3), np.uint8)
     with elir_trt.open(bundle, backend=backend, device="cpu") as restorer:
-        assert restorer.backend.name == "toy"
+        assert restorer.engines.name == "toy"
         assert (restorer(frame) == round(255 * BRIGHTNESS)).all()
         with restorer.stream(depth=2) as stream:
             results = list(stream.map([frame] * 3))

@@ -5,8 +5,10 @@ No other room names a backend or knows its files: what differs between them is a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import importlib.metadata
 from typing import cast
 
 from elir_trt.backends.base import (
@@ -15,6 +17,7 @@ from elir_trt.backends.base import (
     Compiled,
     CompileOptions,
     Engines,
+    EngineSource,
     Enqueue,
     PartSource,
     Probe,
@@ -29,6 +32,7 @@ __all__ = [
     "Buffers",
     "CompileOptions",
     "Compiled",
+    "EngineSource",
     "Engines",
     "Enqueue",
     "PartSource",
@@ -39,6 +43,7 @@ __all__ = [
     "names",
     "reference",
     "registry",
+    "versions",
 ]
 
 #: Where each backend's object is, ``module:name``; on a device that several run on, the first is preferred.
@@ -76,6 +81,15 @@ def get(name: str) -> Backend:
 def reference() -> ReferenceBackend:
     """The backend that runs float32 parts, to compare others with."""
     return cast(ReferenceBackend, get(REFERENCE))
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that backends need, by the names that package indexes have."""
+    found: dict[str, str] = {}
+    for backend in registry():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[backend.distribution] = importlib.metadata.version(backend.distribution)
+    return found
 
 
 @functools.cache

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from elir_trt.recipe import Precision
+from elir_trt.manifest import Manifest
+from elir_trt.recipe import Precision, Recipe
 from elir_trt.tolerances import PartPrecision
-
-if TYPE_CHECKING:
-    from elir_trt.bundle import Bundle
 
 #: Runs one part over its bound tensors; the argument is the CUDA stream's handle (0 on the host).
 Enqueue = Callable[[int], None]
@@ -47,6 +45,25 @@ class Buffers(Protocol):
         """Address of memory of the device that lives as long as the stream."""
 
 
+class EngineSource(Protocol):
+    """What engines are opened from: see :class:`elir_trt.bundle.Bundle`."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    @property
+    def condition_width(self) -> int: ...
+
+    def precisions(self, backend: str) -> dict[str, PartPrecision | None]:
+        """What each part of a backend came out in; None: what the backend chooses."""
+
+    def read_engine(self, backend: str, part: str) -> list[bytes]:
+        """Contents of the files of one engine, verified."""
+
+
 class Engines(Protocol):
     """Engines of one bundle, ready to be bound.
 
@@ -55,18 +72,20 @@ class Engines(Protocol):
         precision: "fp32", "bf16", "fp16", another of one part, or "mixed".
         device: the core's device that they run on, "cpu" or "cuda".
         element: type of the parts' tensors, "float32", "float16" or "bfloat16".
+        batch: tiles that they take together; None: any number.
     """
 
     name: str
     precision: str
     device: str
     element: str
+    batch: int | None
 
     def sizes(self) -> tuple[tuple[int, int], ...] | None:
         """Heights and widths that the engines take; None: any multiple that the recipe allows."""
 
-    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
-        """Bind the four parts for an encoder input of ``size`` (height, width) to the core's buffers."""
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
+        """Bind the four parts to the core's buffers, for ``batch`` encoder inputs of ``size`` (height, width)."""
 
     def stream_closed(self) -> None:
         """A stream takes no more frames; may be called several times."""
@@ -145,6 +164,7 @@ class Backend(Protocol):
         name: as in ``--backend``, in manifests and in the registry.
         title: as it calls itself.
         devices: the core's devices that it runs on, the preferred one first.
+        distribution: the package that it needs, as package indexes call it.
         precisions: that its parts can come out in.
         by_part: whether parts may have precisions of their own, and be quantized.
         lowers_precision: it takes float32 files and lowers the precision itself.
@@ -156,6 +176,7 @@ class Backend(Protocol):
     name: str
     title: str
     devices: tuple[str, ...]
+    distribution: str
     precisions: tuple[PartPrecision, ...]
     by_part: bool
     lowers_precision: bool
@@ -204,7 +225,7 @@ class Backend(Protocol):
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> Run | None:
         """Run an ONNX file with the arithmetic of the engines; None: that is not possible on any machine."""
 
-    def load(self, bundle: Bundle, device: str) -> Engines:
+    def load(self, bundle: EngineSource, device: str) -> Engines:
         """Open the engines of a bundle that was not released.
 
         Raises:

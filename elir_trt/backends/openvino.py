@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from elir_trt.backends.base import (
     Array,
@@ -20,6 +20,7 @@ from elir_trt.backends.base import (
     Buffers,
     Compiled,
     CompileOptions,
+    EngineSource,
     Enqueue,
     PartSource,
     Probe,
@@ -27,12 +28,10 @@ from elir_trt.backends.base import (
     describe,
 )
 from elir_trt.errors import BackendError
+from elir_trt.extras import install_command
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
-
-if TYPE_CHECKING:
-    from elir_trt.bundle import Bundle
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -68,7 +67,7 @@ def _core() -> Any:
     except ImportError as error:
         raise BackendError(
             f"OpenVINO, which runs the parts on the CPU, cannot be imported ({error}); "
-            "install it with: pip install 'elir_trt[cpu]'"
+            f"install it with: {install_command('cpu')}"
         ) from error
     with _lock:
         if _shared_core is None:
@@ -86,6 +85,7 @@ class OpenVino:
     name = "openvino"
     title = "OpenVINO"
     devices: tuple[str, ...] = ("cpu",)
+    distribution = "openvino"
     precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16", "int8", "int8-full")
     by_part = True
     lowers_precision = True
@@ -108,7 +108,7 @@ class OpenVino:
             version = str(ov.__version__).partition("-")[0]
             return Probe(True, f"{version} on {cpu_name()}, precisions {', '.join(cpu_precisions())}")
         except ImportError:
-            return Probe(False, reason="not installed: pip install openvino")
+            return Probe(False, reason=f"not installed: {install_command('cpu')}")
         except Exception as error:  # A broken installation is what this looks for.
             return Probe(False, reason=f"{type(error).__name__}: {error}")
 
@@ -153,7 +153,7 @@ class OpenVino:
         model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
         return _run_of(compile_part(model, "f32"), part)
 
-    def load(self, bundle: Bundle, device: str) -> OpenVinoEngines:
+    def load(self, bundle: EngineSource, device: str) -> OpenVinoEngines:
         """Open the engines; the device is the CPU."""
         return OpenVinoEngines(bundle)
 
@@ -178,8 +178,9 @@ class OpenVinoEngines:
     name = "openvino"
     device = "cpu"
     element = "float32"
+    batch = None
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: EngineSource) -> None:
         """Read the engines; each file's digest was checked when the bundle opened its folder.
 
         Raises:
@@ -206,12 +207,12 @@ class OpenVinoEngines:
         """Any size: the models are reshaped."""
         return None
 
-    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
-        """Compile the four parts for ``size`` and bind their tensors to the core's buffers."""
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
+        """Compile the four parts for ``batch`` tiles of ``size`` and bind their tensors to the core's buffers."""
         import openvino as ov
 
         specification = self.bundle.manifest.specification
-        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width)
+        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width, batch)
         bound: dict[str, Enqueue] = {}
         for part in PARTS:
             inputs, output = TENSORS[part]
@@ -224,7 +225,7 @@ class OpenVinoEngines:
             except RuntimeError as error:
                 raise BackendError(
                     f"{self.bundle.path}: OpenVINO cannot compile the {part} engine for "
-                    f"{size[1]}x{size[0]}: {error}"
+                    f"{batch} x {size[1]}x{size[0]}: {error}"
                 ) from error
             bound[part] = _Enqueue(request)
         return bound

@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from elir_trt.backends import tensorrt_api
 from elir_trt.backends.base import (
@@ -22,6 +21,7 @@ from elir_trt.backends.base import (
     Buffers,
     Compiled,
     CompileOptions,
+    EngineSource,
     Enqueue,
     PartSource,
     Probe,
@@ -34,9 +34,6 @@ from elir_trt.gpu import gpu_tag
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
-
-if TYPE_CHECKING:
-    from elir_trt.bundle import Bundle
 
 #: TensorRT's names of the core's element types.
 _TYPES: Mapping[str, str] = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
@@ -56,6 +53,7 @@ class TensorRtFamily:
 
     def __init__(self, flavour: Flavour, title: str) -> None:
         self.name: str = flavour
+        self.distribution: str = flavour
         self.title = title
         self._flavour = flavour
 
@@ -116,7 +114,7 @@ class TensorRtFamily:
         """There may be no GPU where a bundle is built."""
         return None
 
-    def load(self, bundle: Bundle, device: str) -> TensorRtEngines:
+    def load(self, bundle: EngineSource, device: str) -> TensorRtEngines:
         """Open the engines; the device is the GPU."""
         return TensorRtEngines(bundle, self._flavour)
 
@@ -130,7 +128,7 @@ class TensorRtEngines:
 
     device = "cuda"
 
-    def __init__(self, bundle: Bundle, flavour: Flavour) -> None:
+    def __init__(self, bundle: EngineSource, flavour: Flavour) -> None:
         """Load the engines; each file's digest was checked when the bundle opened its folder.
 
         Raises:
@@ -141,6 +139,7 @@ class TensorRtEngines:
         whole: Precision = bundle.manifest.specification.precision or "fp16"
         self.precision: str = describe(bundle.precisions(flavour), whole)
         self.element = ELEMENTS[whole]
+        self.batch = bundle.manifest.specification.batch
         self._api = tensorrt_api.load(flavour)
         self._engines: dict[str, ICudaEngine] = {}
         self._cache: IRuntimeCache | None = None
@@ -163,10 +162,10 @@ class TensorRtEngines:
         """The one size that the engines were built for."""
         return (self.bundle.manifest.specification.size,)
 
-    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         """Make the parts' contexts and bind them to the core's buffers."""
         specification = self.bundle.manifest.specification
-        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width)
+        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width, batch)
         bound: dict[str, Enqueue] = {}
         largest = max(engine.device_memory_size_v2 for engine in self._engines.values())
         block = buffers.reserve(max(largest, 1))
@@ -242,7 +241,7 @@ def _is_own(path: Path) -> bool:
     return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
-def _refusal(bundle: Bundle, api: TensorRt, part: str, what: str, said: list[str]) -> str:
+def _refusal(bundle: EngineSource, api: TensorRt, part: str, what: str, said: list[str]) -> str:
     reason = said[-1].strip() if said else "no reason was given"
     specification = bundle.manifest.specification
     return (

@@ -12,7 +12,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from elir_trt.backends.base import (
     Buffers,
     Compiled,
     CompileOptions,
+    EngineSource,
     Enqueue,
     PartSource,
     Probe,
@@ -31,9 +32,6 @@ from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
-if TYPE_CHECKING:
-    from elir_trt.bundle import Bundle
-
 
 class Torch:
     """The backend: see :class:`elir_trt.backends.base.Backend`."""
@@ -41,6 +39,7 @@ class Torch:
     name = "torch"
     title = "PyTorch"
     devices: tuple[str, ...] = ("cuda", "cpu")
+    distribution = "torch"
     precisions: tuple[PartPrecision, ...] = ("fp32", "fp16", "bf16")
     by_part = False
     lowers_precision = True
@@ -99,7 +98,7 @@ class Torch:
         """It runs no ONNX files."""
         return None
 
-    def load(self, bundle: Bundle, device: str) -> TorchEngines:
+    def load(self, bundle: EngineSource, device: str) -> TorchEngines:
         """Open the weights on "cpu" or "cuda"."""
         return TorchEngines(bundle, device)
 
@@ -111,8 +110,9 @@ class TorchEngines:
     """The parts of a bundle as torch modules."""
 
     name = "torch"
+    batch = None
 
-    def __init__(self, bundle: Bundle, device: str) -> None:
+    def __init__(self, bundle: EngineSource, device: str) -> None:
         """Read the weights; each file's digest was checked when the bundle opened its folder.
 
         Args:
@@ -160,11 +160,11 @@ class TorchEngines:
         """Any size."""
         return None
 
-    def bind(self, size: tuple[int, int], buffers: Buffers) -> Mapping[str, Enqueue]:
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         """Give each part the core's buffers as tensors."""
         import torch
 
-        shapes = part_shapes(self.bundle.recipe.architecture, size, self.bundle.condition_width)
+        shapes = part_shapes(self.bundle.recipe.architecture, size, self.bundle.condition_width, batch)
         tensors = {name: torch.utils.dlpack.from_dlpack(buffers.view(name)) for name in shapes}
         pool = torch.cuda.MemPool() if self.device == "cuda" else None
         bound: dict[str, Enqueue] = {}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from elir_trt.building.request import resolve_backends, resolve_precisions
 from elir_trt.bundle import CONDITIONING, Bundle, cache_folder, onnx_file, reference_files
 from elir_trt.errors import BuildError, BundleError, CheckpointError
 from elir_trt.files import locked, written_folder
+from elir_trt.geometry import LARGEST_BATCH
 from elir_trt.gpu import gpu_tag
 from elir_trt.manifest import AccuracyReport, BuildSpecification, Manifest, PartRecord, write_manifest
 from elir_trt.parts import PARTS
@@ -85,7 +87,8 @@ def build(
         min_psnr: of restored frames against float32, in dB, that "auto" keeps.
         size: height and width of the engines' input; None: the recipe's. OpenVINO engines are reshaped to
             other sizes when they are opened, TensorRT engines are not.
-        batch: images per call; streams run one, so that nothing else is built.
+        batch: tiles that go through the engines together, 1 to 64. TensorRT engines then always take so many,
+            OpenVINO and torch no more than a frame has.
         half_weights: keep the weights of CPU engines and of torch in 16 bits.
         portable: keep the ONNX files beside TensorRT's engines, so that a machine without torch can build these
             again for its GPU (``elir_trt.open(..., on_engine_error="rebuild")``).
@@ -101,8 +104,8 @@ def build(
     for name, value in zip(("height", "width"), size, strict=True):
         if value <= 0 or value % SIZE_MULTIPLE:
             raise BuildError(f"size: {name} is {value}; it must be a positive multiple of {SIZE_MULTIPLE}")
-    if batch != 1:
-        raise BuildError(f"batch is {batch}; streams run one image per call, so that only 1 can be built")
+    if not 1 <= batch <= LARGEST_BATCH:
+        raise BuildError(f"batch is {batch}; expected 1 to {LARGEST_BATCH}")
     if min_psnr <= 0:
         raise BuildError(f"min_psnr is {min_psnr:g}; expected more than 0 dB")
     chosen = resolve_backends(backends)
@@ -212,7 +215,9 @@ def _build_into(
             done += 1
     work.write_references()
     progress("done", total, total)
-    return write_manifest(folder, specification, model.fmir.condition_width, work.records, pipelines)
+    versions = {**known_backends.versions(), "onnx": metadata.version("onnx")}
+    width = model.fmir.condition_width
+    return write_manifest(folder, specification, width, work.records, pipelines, versions)
 
 
 def _say(progress: Progress, done: int, total: int, what: str, text: str) -> None:
@@ -255,7 +260,7 @@ class _Work:
         """What engines of a part are made of; ``chosen``: the ONNX file where its precisions were chosen."""
         from elir_trt.building.sources import ModelPart
 
-        return ModelPart(part, self.model, self.specification.size, chosen)
+        return ModelPart(part, self.model, self.specification.size, self.specification.batch, chosen)
 
     def compile(
         self,

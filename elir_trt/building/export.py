@@ -67,7 +67,7 @@ def conditioning_table(model: Elir, steps: int) -> npt.NDArray[np.float32]:
 
 
 def export_part(
-    model: Elir, part: str, *, size: tuple[int, int], precision: Precision = "fp32", batch: int = 1
+    model: Elir, part: str, *, size: tuple[int, int], precision: Precision = "fp32"
 ) -> ExportedPart:
     """Export one part and check it against torch.
 
@@ -76,14 +76,13 @@ def export_part(
         part: encoder, coarse, velocity or decoder.
         size: height and width of the encoder's input, in pixels.
         precision: element type of every tensor of the file, inputs and outputs included.
-        batch: images per call.
 
     Raises:
         ExportError: the export failed, or the file's outputs are not those of the part.
     """
     inputs, output = TENSORS[part]
     architecture = model.architecture
-    shapes = part_shapes(architecture, size, model.fmir.condition_width, batch)
+    shapes = part_shapes(architecture, size, model.fmir.condition_width)
     reference = part_module(model, part).eval()
     generator = torch.Generator().manual_seed(0)
     arguments = [_example(shapes[name], name, generator) for name in inputs]
@@ -122,6 +121,24 @@ def export_part(
             f"at most {BOUNDS[precision]:.0e} is allowed. With fp16, values beyond 65504 overflow: try bf16"
         )
     return ExportedPart(part, data, precision, error_)
+
+
+def with_batch(data: bytes, batch: int) -> bytes:
+    """An ONNX part for ``batch`` images per call, made of one for a single image.
+
+    The parts are convolutions, group normalizations and element-wise operators, none of which states a batch: it
+    stands in the shapes of inputs and outputs alone, and in what the exporter noted for what lies between.
+    """
+    if batch == 1:
+        return data
+    import onnx
+
+    proto = onnx.load_model_from_string(data)
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.name != "condition":  # One row for all images.
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+    del proto.graph.value_info[:]
+    return bytes(proto.SerializeToString())
 
 
 def relative_error(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:

@@ -9,6 +9,7 @@ from typing import Literal, cast
 from elir_trt import _core
 from elir_trt.backends import Backend, get, names, registry
 from elir_trt.errors import BuildError
+from elir_trt.extras import install_command
 from elir_trt.parts import PARTS
 from elir_trt.recipe import Precision, Recipe
 from elir_trt.tolerances import PART_PRECISIONS, PartPrecision
@@ -40,7 +41,7 @@ def resolve_backends(asked: Sequence[str] | None) -> tuple[Backend, ...]:
         gpu = not _core.cuda_problem()
         asked = [backend.name for backend in here if backend.is_default(here, gpu)]
     if not asked:
-        raise BuildError("no backend to build for: install one with: pip install openvino")
+        raise BuildError(f"no backend to build for: install one with: {install_command('cpu')}")
     installed = [backend.name for backend in here]
     for name in asked:
         if name not in names():

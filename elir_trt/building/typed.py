@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from elir_trt.backends.tensorrt_rewrite import infer_shapes
+
 Half = Literal["fp16", "bf16"]
 _TYPES: Mapping[Half, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _NUMPY: Mapping[Half, npt.DTypeLike] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -25,8 +27,7 @@ _FIXED: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2)}
 
 def float_tensors(model: onnx.ModelProto) -> set[str]:
     """Names of all float32 tensors of a file: initializers, inputs, and what nodes compute."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    graph = inferred.graph
+    graph = infer_shapes(model).graph
     found = {i.name for i in graph.initializer if i.data_type == TensorProto.FLOAT}
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:

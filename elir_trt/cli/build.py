@@ -46,7 +46,7 @@ def build(
     min_psnr: Annotated[
         float, typer.Option(min=1.0, help="What auto keeps: dB of PSNR against float32.")
     ] = 40.0,
-    batch: Annotated[int, typer.Option(min=1, help="Images per call.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Tiles that go through the engines together.")] = 1,
     half_weights: Annotated[bool, typer.Option(help="Keep the CPU engines' weights in 16 bits.")] = False,
     portable: Annotated[
         bool, typer.Option("--portable", help="Keep the ONNX files, to build TensorRT engines elsewhere.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal, cast
+from typing import Literal
 
 import av
 import cv2
@@ -68,7 +68,8 @@ def video(
     angle = rng.uniform(0.0, 2.0 * np.pi)
     step = speed * np.array([np.cos(angle), np.sin(angle)])
     name, options = _ENCODERS[codec]
-    encoder = cast(av.VideoCodecContext, av.CodecContext.create(name, "w"))
+    encoder = av.CodecContext.create(name, "w")
+    assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt, encoder.thread_count = width, height, "yuv420p", 1
     encoder.framerate, encoder.time_base = Fraction(30), Fraction(1, 30)
     encoder.options = {**options, "crf": str(crf)}
@@ -95,7 +96,8 @@ def video(
         frame.pts, frame.time_base = index, encoder.time_base
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
-    decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec, "r"))
+    decoder = av.CodecContext.create(codec, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
     decoder.thread_count = 1
     last = None
     for packet in (*packets, None):

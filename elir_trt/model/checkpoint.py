@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from elir_trt.errors import CheckpointError
+from elir_trt.model.convolution import merge_pointwise
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Architecture, AutoencoderSpec, CoarseSpec, VelocitySpec
 
@@ -103,7 +104,7 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 def collapse(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Merge each over-parametrised pair (3x3, then 1x1, nothing between) into its 3x3 convolution.
 
-    ``W = W2 @ W1`` and ``b = W2 @ b1 + b2``, computed in float64: exact up to rounding to float32.
+    See :func:`elir_trt.model.convolution.merge_pointwise`.
     """
     result = dict(state)
     for key in state:
@@ -115,10 +116,9 @@ def collapse(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         wide = state.get(f"{second}.weight")
         if wide is None or wide.ndim != 4 or wide.shape[2:] != (1, 1):
             continue
-        matrix = wide[:, :, 0, 0].double()
-        weight = torch.einsum("oc,cikl->oikl", matrix, state[f"{first}.weight"].double())
-        bias = matrix @ state[f"{first}.bias"].double() + state[f"{second}.bias"].double()
-        result[f"{first}.weight"], result[f"{first}.bias"] = weight.float(), bias.float()
+        result[f"{first}.weight"], result[f"{first}.bias"] = merge_pointwise(
+            state[f"{first}.weight"], state[f"{first}.bias"], wide, state[f"{second}.bias"]
+        )
         del result[f"{second}.weight"], result[f"{second}.bias"]
     return result
 

@@ -26,7 +26,7 @@ def part_module(model: Elir, part: str) -> nn.Module:
     """The module that an engine of ``part`` runs, as a copy.
 
     Folded for speed, equal up to rounding: the encoder's unshuffling into its first convolution, the decoder's
-    upsampling into transposed convolutions.
+    upsampling into transposed convolutions, the velocity's last projection into the convolution before it.
     """
     if part == "encoder":
         encoder = copy.deepcopy(model.enc)
@@ -37,7 +37,9 @@ def part_module(model: Elir, part: str) -> nn.Module:
     if part == "coarse":
         return copy.deepcopy(model.mmse)
     if part == "velocity":
-        return _VelocityPart(copy.deepcopy(model.fmir))
+        velocity = copy.deepcopy(model.fmir)
+        velocity.merge_projection()
+        return _VelocityPart(velocity)
     if part == "decoder":
         decoder = copy.deepcopy(model.dec)
         for index, layer in enumerate(decoder.layers):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elir_trt.model.convolution import conv_layers
+from elir_trt.model.convolution import conv_layers, merged
 from elir_trt.recipe import VelocitySpec
 
 #: Channel multiplier of each level; a multiplier other than 1 also halves the resolution.
@@ -71,8 +71,8 @@ class ResidualBlock(nn.Module):
         self.conv2d = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, projection: Tensor) -> Tensor:
-        """Map ``[N, inputs, h, w]`` and the projected time ``[N or 1, outputs]`` to ``[N, outputs, h, w]``."""
-        h = self.block1(x) + projection[:, :, None, None]
+        """Map ``[N, inputs, h, w]`` and the projected time ``[N or 1, outputs, 1, 1]`` to ``[N, outputs, h, w]``."""
+        h = self.block1(x) + projection
         return self.block2(h) + self.conv2d(x)  # type: ignore[no-any-return]
 
 
@@ -143,7 +143,8 @@ class Velocity(nn.Module):
     def forward_conditioned(self, z: Tensor, condition: Tensor) -> Tensor:
         """The velocity of ``z``, given the conditioning row(s) ``[N or 1, condition_width]``."""
         widths = [block.outputs for block in self.residual_blocks()]
-        projections = iter(torch.split(condition, widths, dim=1))
+        # Reshaped before it is split: one kernel then slices for all blocks, where each block had its own.
+        projections = iter(torch.split(condition[:, :, None, None], widths, dim=1))
         x = self.first_proj(z)
         skips = []
         for level in self.down_blocks:
@@ -157,6 +158,12 @@ class Velocity(nn.Module):
             resample, block = cast(nn.ModuleList, level)
             x = block(torch.cat([resample(x), skips.pop()], dim=1), next(projections))
         return self.final_proj(self.final_block(x))  # type: ignore[no-any-return]
+
+    def merge_projection(self) -> None:
+        """Merge the last two convolutions, which have nothing between them, into one: for running, not training."""
+        block = self.final_block.block
+        self.final_proj = merged(cast(nn.Conv2d, block[-1]), self.final_proj)
+        block[-1] = nn.Identity()
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         """The velocity of ``z`` at the times ``t`` ``[N]``."""

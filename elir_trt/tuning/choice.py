@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from elir_trt import _core, backends
 from elir_trt.backends import Engines
-from elir_trt.bundle import Bundle
+from elir_trt.bundle import Bundle, cache_folder
 from elir_trt.errors import BackendError, DeviceError, ElirWarning
 from elir_trt.tuning.rebuild import rebuild_engines
 
@@ -55,21 +55,30 @@ def open_engines(
     devices = () if backend == "auto" else backends.get(backend).devices
     if devices and device not in ("auto", *devices):
         raise DeviceError(f"device is {device!r}; the backend {backend} runs on {', '.join(devices)}")
-    problem = _core.cuda_problem()
-    if problem and (device == "cuda" or devices == ("cuda",)):
-        raise DeviceError(f"the device cuda is not usable here: {problem}")
-    candidates = _candidates(bundle, backend, device, gpu=not problem)
+    no_gpu = _core.cuda_problem()
+    if no_gpu and (device == "cuda" or devices == ("cuda",)):
+        raise DeviceError(f"the device cuda is not usable here: {no_gpu}")
+    candidates = _candidates(bundle, backend, device, gpu=not no_gpu)
     for place, (name, on) in enumerate(candidates, 1):
         try:
             return Opened(bundle, backends.get(name).load(bundle, on))
         except BackendError as error:
+            problem = str(error)
             if on_engine_error == "rebuild" and backends.get(name).rebuilds:
-                return _rebuilt(bundle, name, on, error)
+                try:
+                    return _rebuilt(bundle, name, on, error)
+                except OSError as refusal:
+                    problem = (
+                        f"{cache_folder()}: the engines that were built again cannot be kept there: "
+                        f"{refusal.strerror}; set ELIR_TRT_CACHE to another folder"
+                    )
+                    if place == len(candidates):
+                        raise BackendError(problem) from refusal
             if on_engine_error == "raise" or place == len(candidates):
                 raise
             following = candidates[place]
             where = "the CPU" if following[1] == "cpu" else following[0]
-            warnings.warn(f"{error}; using {where} instead", ElirWarning, stacklevel=3)
+            warnings.warn(f"{problem}; using {where} instead", ElirWarning, stacklevel=3)
     raise AssertionError("unreachable")
 
 
@@ -91,11 +100,11 @@ def _candidates(bundle: Bundle, name: str, device: str, gpu: bool) -> list[tuple
                 f"{', '.join(built)}, installed are {', '.join(here) or 'none'}"
             )
     if device != "cuda":
-        on_cpu = [backend.name for backend in known if "cpu" in backend.devices]
-        # Where the bundle has engines for none of them, the first one says so.
-        found += [(there, "cpu") for there in on_cpu if there in built][:1] or [(on_cpu[0], "cpu")][
-            : not found
-        ]
+        on_cpu = [backend for backend in known if "cpu" in backend.devices]
+        usable = [backend.name for backend in on_cpu if backend.installed()]
+        # Where the bundle has engines for none of them, or none is installed, one of them says so.
+        named = usable + [backend.name for backend in on_cpu if backend.name not in usable]
+        found += [(there, "cpu") for there in named if there in built][:1] or [(named[0], "cpu")][: not found]
     return found
 
 

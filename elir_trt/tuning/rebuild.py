@@ -89,8 +89,11 @@ def rebuild_engines(bundle: Bundle, name: str) -> Path:
                 if reference is not None:
                     _write(folder, dict(zip(reference_files(part), reference, strict=True)))
             accuracy = bundle.manifest.pipelines.get(made_for)
+            versions = backends.versions()
             pipelines: dict[str, AccuracyReport] = {} if accuracy is None else {name: accuracy}
-            write_manifest(folder, specification, bundle.condition_width, {name: records}, pipelines)
+            write_manifest(
+                folder, specification, bundle.condition_width, {name: records}, pipelines, versions
+            )
     return path
 
 

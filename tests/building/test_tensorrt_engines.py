@@ -124,7 +124,7 @@ class Core:
 def bundle(tmp_path: Path) -> Any:
     recipe = small_recipe()
     specification = types.SimpleNamespace(
-        precision="fp16", recipe=recipe, size=(64, 128), tensorrt="10.3", gpu=None
+        precision="fp16", recipe=recipe, size=(64, 128), batch=1, tensorrt="10.3", gpu=None
     )
     (tmp_path / "tensorrt-rtx").mkdir()
     return types.SimpleNamespace(
@@ -152,7 +152,7 @@ def test_runs_with_the_names_of_every_version(
     backend = tensorrt.TensorRtEngines(bundle, flavour)
     assert (backend.device, backend.element, backend.sizes()) == ("cuda", "float16", ((64, 128),))
     core = Core()
-    bound = backend.bind((64, 128), core)
+    bound = backend.bind((64, 128), 1, core)
     assert list(bound) == list(PARTS) == list(stand_in.contexts)
     assert core.reserved == 1300, "the largest part's, once"
     for part, context in stand_in.contexts.items():
@@ -171,7 +171,7 @@ def test_runs_with_the_names_of_every_version(
     kept = bundle.path / tensorrt.RUNTIME_CACHE
     assert kept.exists() == (flavour == "tensorrt-rtx")
     if flavour == "tensorrt-rtx":
-        tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), core)
+        tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), 1, core)
         assert stand_in.deserialized == [b"compiled here"] == [kept.read_bytes()]
         assert [path.name for path in kept.parent.iterdir()] == ["runtime.cache"]
 
@@ -194,8 +194,8 @@ def test_engines_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, bu
     with pytest.raises(
         BackendError, match=r"the encoder engine's image is \(1, 3, 64, 128\); frames of 64x64"
     ):
-        backend.bind((64, 64), Core())
-    bound = backend.bind((64, 128), Core())
+        backend.bind((64, 64), 1, Core())
+    bound = backend.bind((64, 128), 1, Core())
     stand_in.refused = "run"
     with pytest.raises(BackendError, match="illegal memory access"):
         bound["encoder"](7)

@@ -46,7 +46,7 @@ def test_the_pipeline_is_that_of_torch(restorer: elir_trt.Restorer, small_checkp
                     stream.submit(frame)
                     found = stream.result().frame
                     expected = torch_restored(small_checkpoint, frame, steps)
-                    assert psnr(found, expected) >= LEAST[restorer.backend.precision]
+                    assert psnr(found, expected) >= LEAST[restorer.engines.precision]
                 assert stream.execution_mode == "graph"
 
 
