@@ -7,14 +7,15 @@ void bind_stream(py::module_& module) {
                        R"(A ring of frame slots and a worker that runs the stages of each frame.
 
 Open it, bind the parts' tensors (``view``, ``buffer`` or ``address``), give it the four parts (``set_part``),
-and start it. Any thread may submit, and any thread may collect. A call of what was opened in another process,
-before a fork, raises RuntimeError.)")
+and start it. Any thread may submit, and any thread may collect. In a process that was forked from the one that
+opened it, submit, result, close, abort and stats raise RuntimeError.)")
       .def(py::init<const elir::Geometry&, const StreamOptions&>(), "geometry"_a, "options"_a,
            R"(Open the device and allocate everything; other threads of Python go on meanwhile.
 
 Raises:
     ValueError: the options do not go with this size, or the memory of this machine.
-    RuntimeError: there is no such device, and why; or it has too little memory.)")
+    RuntimeError: there is no such device, and why; or the GPU has too little memory.
+    MemoryError: the machine has too little memory.)")
       .def(
           "buffer", &PyStream::buffer, "name"_a,
           R"(A part's tensor on the CPU as a numpy array, without a copy; it stays valid when the stream is gone.
@@ -63,7 +64,7 @@ Args:
     field: ``[latent_channels, h, w]`` of the whole frame's latent, standard normal.
 
 Raises:
-    ValueError: the field has another size.
+    ValueError: the field has another size, or the stream has no fixed noise.
     RuntimeError: the stream was started.)")
       .def("start", &PyStream::start,
            R"(Draw the fixed noise and start the worker.
@@ -75,7 +76,7 @@ Raises:
            R"(Hand in a frame.
 
 Args:
-    frame: uint8 in the stream's format and size. A numpy array is copied before the call returns, contiguous
+    frame: of the stream's format and size. A numpy array is copied before the call returns, contiguous
         or not. On a GPU also an array there, by DLPack or ``__cuda_array_interface__``, with pixels packed and
         rows apart or not: it is kept and read until its result was collected.
     timestamp: comes back with the result.
@@ -118,7 +119,7 @@ Raises:
 
 Args:
     timeout: seconds to wait; None: as long as it takes.
-    out: where to put the restored frame: a writeable C-contiguous array of its shape, uint8. Not with
+    out: where to put the restored frame: a writeable C-contiguous array of its shape and type. Not with
         results="device".
 
 Raises:
