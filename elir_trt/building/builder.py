@@ -83,8 +83,9 @@ def build(
         precision: of the engines: "fp32", "bf16", "fp16", "int8" (but for the first and the last
             convolution), "int8-full" or "fp8" (TensorRT alone), for all parts or as
             "velocity=int8,decoder=fp16"; "auto" searches for the fastest on this machine that keeps
-            ``min_psnr``. A part that its precision takes too far from float32 is built a precision higher, and the
-            manifest says so. None: the recipe's, else FP16 for TensorRT and the CPU's fastest.
+            ``min_psnr``. A part that its precision takes too far from float32, or that is known to gain nothing
+            from it, is built a precision higher, and the manifest says so. None: the recipe's, else FP16 for
+            TensorRT and the CPU's fastest.
         calibrate: clean pictures for INT8, FP8 and "auto": a folder, an image, a video, or arrays ``[H, W, 3]``
             (uint8, or floats in [0, 1]); they are degraded as the task's are. None: procedural ones.
         min_psnr: of restored frames against float32, in dB, that "auto" keeps.

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from bundles import small_recipe
@@ -17,7 +18,8 @@ from elir_trt.backends.tensorrt_api import Flavour
 from elir_trt.backends.tensorrt_form import has_form
 from elir_trt.backends.tensorrt_prepare import prepare_part
 from elir_trt.building import build
-from elir_trt.building.export import export_part
+from elir_trt.building.export import export_part, relative_error, with_batch
+from elir_trt.building.quantize import run_file
 from elir_trt.building.sources import ModelPart
 from elir_trt.bundle import Bundle
 from elir_trt.errors import BuildError
@@ -82,6 +84,25 @@ def test_rtx_gets_bfloat16_without_transposed_convolutions_in_it(wide: bytes) ->
     assert {i.data_type for i in graph.initializer} >= {TensorProto.BFLOAT16}
     full = prepare_part(wide, "velocity", "tensorrt", "10.3.0")
     assert full.data == full.portable == ready.portable
+
+
+@pytest.mark.parametrize(("flavour", "version"), [("tensorrt", "10.3.0"), ("tensorrt-rtx", "1.7.1")])
+def test_a_batch_is_so_many_single_images(flavour: Flavour, version: str, velocity: bytes) -> None:
+    """Shapes that TensorRT-RTX's form states are those of the batch."""
+    single, double = (
+        prepare_part(with_batch(velocity, count), "velocity", flavour, version).data for count in (1, 2)
+    )
+    inputs = {i.name: i.type.tensor_type.shape.dim for i in onnx.load_model_from_string(double).graph.input}
+    rng = np.random.default_rng(5)
+    feed = {
+        name: rng.normal(size=[dimension.dim_value for dimension in dimensions]).astype(np.float32)
+        for name, dimensions in inputs.items()
+    }
+    (both,) = run_file(double, [feed])
+    assert both.shape[0] == feed["latent"].shape[0] == 2
+    for index in range(2):
+        (alone,) = run_file(single, [{**feed, "latent": feed["latent"][index : index + 1]}])
+        assert relative_error(both[index : index + 1], alone) <= 2e-3
 
 
 def test_what_a_version_does_not_take_is_one_error(velocity: bytes) -> None:
