@@ -56,6 +56,8 @@ class StandIn:
         self.fails = False
         self.parse_error = False
         self.loaded: list[bytes] = []
+        self.parsed: list[bytes] = []
+        self.configs: list[Any] = []
         self.logger: Any = None
         self.module = types.ModuleType("tensorrt_rtx" if version.startswith("rtx") else "tensorrt")
         self.module.__dict__.update(self._classes(version), __version__=version.removeprefix("rtx-"))
@@ -125,12 +127,19 @@ class StandIn:
         config = make(
             "IBuilderConfig",
             _cache=None,
+            _flags=(),
+            _limits=(),
+            builder_optimization_level=3,
             create_timing_cache=create_timing_cache,
             get_timing_cache=lambda self: self._cache,
+            max_aux_streams=-1,
             num_compute_capabilities=0,
             progress_monitor=None,
             set_compute_capability=lambda self, target, index: True,
-            set_memory_pool_limit=lambda self, pool, size: None,
+            set_flag=lambda self, flag: setattr(self, "_flags", (*self._flags, flag)),
+            set_memory_pool_limit=lambda self, pool, size: setattr(
+                self, "_limits", (*self._limits, (pool, size))
+            ),
             set_timing_cache=set_timing_cache,
         )
         error = make(
@@ -140,14 +149,24 @@ class StandIn:
             node_name=lambda self: "first",
             node_operator=lambda self: "Conv",
         )
+
+        def create_config(self: Any) -> Any:
+            outer.configs.append(config())
+            return outer.configs[-1]
+
+        def parse(self: Any, model: bytes) -> bool:
+            outer.parsed.append(model)
+            return not outer.parse_error
+
         classes = {
             "Builder": make(
                 "Builder",
                 __init__=init_builder,
                 build_serialized_network=build,
-                create_builder_config=lambda self: config(),
+                create_builder_config=create_config,
                 create_network=create_network,
             ),
+            "BuilderFlag": make("BuilderFlag", REQUIRE_USER_ALLOCATION="user allocation")(),
             "ComputeCapability": types.SimpleNamespace(SM75=0, SM80=1, SM120=2),
             "IBuilderConfig": config,
             "IExecutionContext": make("IExecutionContext", is_stream_capturable=lambda self, stream: True),
@@ -160,7 +179,7 @@ class StandIn:
                 __init__=lambda self, network, logger: None,
                 get_error=lambda self, index: error(),
                 num_errors=int(self.parse_error),
-                parse=lambda self, model: not outer.parse_error,
+                parse=parse,
             ),
         }
         return {name: value for name, value in classes.items() if name in names(version, "")}

@@ -69,7 +69,7 @@ class Toy:
     by_part = False
     lowers_precision = True
     rebuilds = False
-    relative_times: Mapping[PartPrecision, float] = {}
+    quantized_residuals = False
 
     def installed(self) -> bool:
         return True
@@ -99,6 +99,9 @@ class Toy:
         return Compiled(seconds=0.0, layers=1, relative_error=0.25)
 
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> None:
+        return None
+
+    def reason_against(self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision) -> None:
         return None
 
     def load(self, bundle: Bundle, device: str) -> ToyEngines:

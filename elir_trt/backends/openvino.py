@@ -90,7 +90,7 @@ class OpenVino:
     by_part = True
     lowers_precision = True
     rebuilds = False
-    relative_times: Mapping[PartPrecision, float] = {}
+    quantized_residuals = False
 
     def installed(self) -> bool:
         """Whether the package is there."""
@@ -152,6 +152,10 @@ class OpenVino:
         model = read_model(xml, weights)
         model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
         return _run_of(compile_part(model, "f32"), part)
+
+    def reason_against(self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision) -> None:
+        """Its engines are timed."""
+        return None
 
     def load(self, bundle: EngineSource, device: str) -> OpenVinoEngines:
         """Open the engines; the device is the CPU."""

@@ -73,7 +73,7 @@ def rebuild_engines(bundle: Bundle, name: str) -> Path:
                 return path
         with written_folder(path) as folder:
             np.save(folder / CONDITIONING, bundle.table, allow_pickle=False)
-            options = CompileOptions(precision=old.precision, cache=cache_folder() / "timing")
+            options = CompileOptions.of(old, cache=cache_folder() / "timing")
             records: dict[str, PartRecord] = {}
             for part in PARTS:
                 onnx = bundle.read_onnx(part)
@@ -83,7 +83,11 @@ def rebuild_engines(bundle: Bundle, name: str) -> Path:
                 files[0].parent.mkdir(exist_ok=True)
                 built = backend.compile(_KeptPart(part, onnx), files, options)
                 records[part] = bundle.manifest.parts[made_for][part].model_copy(
-                    update={"seconds": built.seconds, "layers": built.layers}
+                    update={
+                        "seconds": built.seconds,
+                        "layers": built.layers,
+                        "quantized_layers": built.quantized_layers,
+                    }
                 )
                 reference = bundle.read_reference(part)
                 if reference is not None:
