@@ -15,6 +15,7 @@ from tensorrt_stand_ins import FULL, VERSIONS, install
 
 from elir_trt.backends import CompileOptions, get, tensorrt
 from elir_trt.backends.tensorrt_api import Flavour
+from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.backends.tensorrt_form import has_form
 from elir_trt.backends.tensorrt_prepare import prepare_part
 from elir_trt.building import build
@@ -73,6 +74,15 @@ def test_every_version_parses_the_form_that_it_takes(
     (config,) = stand_in.configs
     assert (config.builder_optimization_level, config.max_aux_streams) == (1, 1)
     assert config._limits == ((0, 1 << 20),)
+
+
+@pytest.mark.parametrize("version", FULL[:3])
+def test_older_versions_would_not_take_what_is_exported(
+    monkeypatch: pytest.MonkeyPatch, version: str, velocity: bytes
+) -> None:
+    install(monkeypatch, version)
+    with pytest.raises(BuildError, match=r"velocity: .* refuses the ONNX file: .*scales of \d+ groups"):
+        build_engine(velocity, flavour="tensorrt", part="velocity")
 
 
 def test_rtx_gets_bfloat16_without_transposed_convolutions_in_it(wide: bytes) -> None:
