@@ -48,6 +48,7 @@ class TensorRtFamily:
     precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16", "int8", "int8-full", "fp8")
     by_part = True
     lowers_precision = False
+    tunes = False
     rebuilds = True
     relative_times: Mapping[PartPrecision, float] = {"fp32": 2.0, "int8": 0.55, "int8-full": 0.5, "fp8": 0.5}
 
