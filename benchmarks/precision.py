@@ -7,7 +7,7 @@ and in parentheses how many times as fast as bf16; times of parts are with the d
 is of photos with noise of sigma 50 (fixed seeds, clipped to 8 bits), against the float32 bundle's results and against
 the photos. Photos are found as in benchmarks/quality.py; calibration uses others, by default the pristine ones.
 ``--tensorrt`` builds TensorRT-RTX engines of the four full-size parts of "bfr" instead, in INT8 and FP8, with random
-weights, and shows how many of their layers TensorRT has in 8 bits.
+weights, and shows how many of their convolutions run in 8 bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ import torch
 from quality import ROOT, degraded, images, read, shared
 
 import elir_trt
+from elir_trt.backends.tensorrt_api import load
 from elir_trt.backends.tensorrt_builder import build_engine
+from elir_trt.backends.tensorrt_prepare import prepare_part
 from elir_trt.building import build
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
@@ -61,11 +63,11 @@ def engines() -> None:
         graph = onnx.load_model_from_string(data).graph
         cells = [f"{sum(node.op_type in ('Conv', 'ConvTranspose') for node in graph.node)}"]
         for scheme in ("int8", "fp8"):
-            built = build_engine(
-                narrow(quantize(data, fed[part], scheme), "fp16"), flavour="tensorrt-rtx", part=part
-            )
+            onnx_file = narrow(quantize(data, fed[part], scheme), "fp16")
+            prepared = prepare_part(onnx_file, part, "tensorrt-rtx", load("tensorrt-rtx").version)
+            built = build_engine(prepared.data, flavour="tensorrt-rtx", part=part)
             if built.quantized_layers == 0:
-                raise SystemExit(f"{part}: TensorRT has no layer in {scheme}")
+                raise SystemExit(f"{part}: the engine has no convolution in {scheme}")
             cells.append(f"{built.quantized_layers}, {len(built.data) / 1e6:.1f}, {built.seconds:.1f}")
         print(f"| {part} | {' | '.join(cells)} |", flush=True)
 

@@ -1,4 +1,4 @@
-// What a device gives the pipeline: memory and the stages that are not engines.
+// What a device gives the pipeline: memory, the stages that are not engines, and an executor that runs them.
 //
 // The pipeline calls these in the order of a frame's way and knows nothing else of the device. Stages of a
 // CUDA device queue work on its stream; the host device does it at once.
@@ -27,19 +27,13 @@ inline std::size_t element_size(Element element) {
 using Memory = std::shared_ptr<void>;
 using FrameMemory = std::shared_ptr<std::uint8_t>;
 
-class Device {
+// Memory of a device, and copies between it and the CPU's.
+class DeviceMemory {
  public:
-  Device() = default;
-  Device(const Device&) = delete;
-  Device& operator=(const Device&) = delete;
-  virtual ~Device() = default;
-
-  virtual const char* name() const = 0;
-
-  virtual Element element() const = 0;
-
-  // Handle that engines are given to run on: a CUDA stream, 0 on the host.
-  virtual std::uintptr_t stream_handle() const = 0;
+  DeviceMemory() = default;
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  virtual ~DeviceMemory() = default;
 
   // Memory of the device, all zeros.
   virtual Memory allocate(std::size_t bytes) = 0;
@@ -55,28 +49,27 @@ class Device {
   using ResultUsers = std::function<void(const void* memory, std::uintptr_t stream)>;
   virtual ResultUsers result_users() { return {}; }
 
-  // Stream that producers of frames on the device make wait for their work; frames begin after it.
-  virtual std::uintptr_t input_stream() const { return 0; }
-  // Let `input_stream` wait for what is queued on a producer's stream.
-  virtual void wait_on_producer(std::uintptr_t producer) { static_cast<void>(producer); }
   // Throws std::invalid_argument if the device cannot read a frame at this address.
   virtual void check_address(const void* memory) const { static_cast<void>(memory); }
-
-  // Wait for all that is queued on the device's streams, so that memory may be given back.
-  virtual void synchronize() {}
-
-  // Prepare what `load_frame` and `store_frame` need for frames of this geometry, stored as `in`, restored
-  // ones as `out`.
-  virtual void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) = 0;
 
   // Convert numbers of the CPU's to `element` and write them to memory of the device; at once.
   virtual void write(const float* from, std::size_t count, Element element, void* to) = 0;
 
   // Read numbers of `element` from memory of the device as the CPU's; at once.
   virtual void read(const void* from, std::size_t count, Element element, float* to) = 0;
+};
 
-  // Copy inside the device.
-  virtual void copy(const void* from, void* to, std::size_t bytes) = 0;
+// The stages of a frame that are not engines, in the order of a frame's way.
+class DeviceStages {
+ public:
+  DeviceStages() = default;
+  DeviceStages(const DeviceStages&) = delete;
+  DeviceStages& operator=(const DeviceStages&) = delete;
+  virtual ~DeviceStages() = default;
+
+  // Prepare what `load_frame` and `store_frame` need for frames of this geometry, stored as `in`, restored
+  // ones as `out`.
+  virtual void prepare(const Geometry& geometry, const Pixels& in, const Pixels& out) = 0;
 
   // Parts of the frame that belong to a run of tiles, scaled, padded, planar, in [0, 1], one image after the
   // other.
@@ -99,6 +92,26 @@ class Device {
   // blended where they overlap, and the frame is written with the last one.
   virtual void store_frame(const void* decoded, TileRun run) = 0;
 
+  // Copy inside the device, in its order among the stages.
+  virtual void copy(const void* from, void* to, std::size_t bytes) = 0;
+};
+
+// How the stages and the engines of frames are run.
+class DeviceExecutor {
+ public:
+  DeviceExecutor() = default;
+  DeviceExecutor(const DeviceExecutor&) = delete;
+  DeviceExecutor& operator=(const DeviceExecutor&) = delete;
+  virtual ~DeviceExecutor() = default;
+
+  // Handle that engines are given to run on: a CUDA stream, 0 on the host.
+  virtual std::uintptr_t stream_handle() const = 0;
+
+  // Stream that producers of frames on the device make wait for their work; frames begin after it.
+  virtual std::uintptr_t input_stream() const { return 0; }
+  // Let `input_stream` wait for what is queued on a producer's stream.
+  virtual void wait_on_producer(std::uintptr_t producer) { static_cast<void>(producer); }
+
   // How many frames may have begun and not be finished.
   virtual std::size_t max_in_flight() const { return 1; }
 
@@ -107,12 +120,21 @@ class Device {
   virtual void begin(const FrameJob& job, const std::function<void()>& stages) = 0;
   // Wait until the frame that began first is done. False if a value of the output is not finite.
   virtual bool finish() = 0;
+  // Wait for all that is queued on the device's streams, so that memory may be given back.
+  virtual void synchronize() {}
 
   // Whether a stage is done when its call returns, so that the CPU's clock times it.
   virtual bool is_synchronous() const { return true; }
 
   // How frames are run: "eager", "graph", or "eager: " and why they could not be recorded.
   virtual std::string execution_mode() const { return "eager"; }
+};
+
+class Device : public DeviceMemory, public DeviceStages, public DeviceExecutor {
+ public:
+  virtual const char* name() const = 0;
+  // Type of the numbers of the parts' tensors.
+  virtual Element element() const = 0;
 };
 
 std::unique_ptr<Device> make_host_device();

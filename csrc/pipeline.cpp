@@ -93,6 +93,11 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   if (!options_.table.empty()) {
     device_->write(options_.table.data(), options_.table.size(), device_->element(), table_.get());
   }
+  if (options_.keep_tiles) {
+    kept_ =
+        device_->allocate(geometry_.tiles.size() * geometry_.image_size() * element_size(device_->element()));
+  }
+  restored_.assign(geometry_.tiles.size(), false);
   if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
   device_->prepare(geometry_, options_.in, options_.out);
 }
@@ -180,13 +185,21 @@ void Pipeline::timed(Stage stage, StageTimes& times, Call&& call) {
 void Pipeline::begin(const FrameJob& job, StageTimes& times) {
   times.fill(0.0F);
   const Clock::time_point began = Clock::now();
+  for (std::size_t tile = 0; tile < restored_.size(); ++tile) {
+    if (!job.params.reuses(tile) || restored_[tile]) continue;
+    throw StageError(Stage::store, "tile " + std::to_string(tile) +
+                                       " is to be reused, and no frame before this one restored it");
+  }
   try {
     device_->begin(job, [&] { stages(job.params, times); });
   } catch (const StageError&) {
+    restored_.assign(restored_.size(), false);
     throw;
   } catch (const std::exception& error) {
+    restored_.assign(restored_.size(), false);
     throw StageError(Stage::total, error.what());
   }
+  restored_.assign(restored_.size(), options_.keep_tiles);
   const float took = milliseconds(began);
   times[static_cast<std::size_t>(Stage::total)] = took;
   if (!device_->is_synchronous()) times[static_cast<std::size_t>(Stage::launch)] = took;
@@ -198,21 +211,38 @@ void Pipeline::finish(StageTimes& times) {
   try {
     finite = device_->finish();
   } catch (const std::exception& error) {
+    restored_.assign(restored_.size(), false);
     throw StageError(Stage::total, error.what());
   }
   times[static_cast<std::size_t>(Stage::total)] += milliseconds(began);
-  if (!finite) throw StageError(Stage::decoder, "the output holds NaN or infinity");
+  if (finite) return;
+  restored_.assign(restored_.size(), false);
+  throw StageError(Stage::decoder, "the output holds NaN or infinity");
 }
 
-FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps) const {
+FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
+                             const std::vector<std::size_t>& reused) const {
   FrameParams params;
   params.steps = steps.value_or(options_.steps);
   if (params.steps < 0 || params.steps > max_steps_) {
     throw std::invalid_argument("steps is " + std::to_string(params.steps) + "; this stream allows 0 to " +
                                 std::to_string(max_steps_));
   }
-  if (options_.noise == Noise::per_frame)
+  if (options_.noise == Noise::per_frame) {
     params.noise_number = static_cast<std::uint32_t>(index % 0xFFFFFFFFU) + 1U;
+  }
+  if (reused.empty()) return params;
+  if (!options_.keep_tiles) {
+    throw std::invalid_argument("reuse is of a stream that keeps no tiles; expected keep_tiles");
+  }
+  params.reused.assign(geometry_.tiles.size(), false);
+  for (const std::size_t tile : reused) {
+    if (tile >= params.reused.size()) {
+      throw std::invalid_argument("reuse has tile " + std::to_string(tile) + "; this stream has " +
+                                  std::to_string(params.reused.size()));
+    }
+    params.reused[tile] = true;
+  }
   return params;
 }
 
@@ -223,9 +253,22 @@ void Pipeline::stages(const FrameParams& params, StageTimes& times) {
     });
   }
   const std::size_t tiles = geometry_.tiles.size();
-  for (std::size_t first = 0; first < tiles; first += options_.batch) {
-    run_tiles(params, {first, std::min(options_.batch, tiles - first)}, times);
+  for (TileRun run{0, 0}; run.first < tiles; run.first += run.count) {
+    const bool reused = params.reuses(run.first);
+    const std::size_t most = std::min(tiles - run.first, reused ? tiles : options_.batch);
+    run.count = 1;
+    while (run.count < most && params.reuses(run.first + run.count) == reused) ++run.count;
+    if (reused) {
+      timed(Stage::store, times, [&] { device_->store_frame(kept(run.first), run); });
+    } else {
+      run_tiles(params, run, times);
+    }
   }
+}
+
+void* Pipeline::kept(std::size_t tile) const {
+  return static_cast<std::uint8_t*>(kept_.get()) +
+         tile * geometry_.image_size() * element_size(device_->element());
 }
 
 void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& times) {
@@ -249,7 +292,13 @@ void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& tim
     timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_); });
   }
   timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
-  timed(Stage::store, times, [&] { device_->store_frame(decoded_, run); });
+  timed(Stage::store, times, [&] {
+    if (kept_) {
+      device_->copy(decoded_, kept(run.first),
+                    run.count * geometry_.image_size() * element_size(device_->element()));
+    }
+    device_->store_frame(decoded_, run);
+  });
 }
 
 }  // namespace elir

@@ -55,6 +55,7 @@ struct PipelineOptions {
   std::size_t batch = 1;  // tiles that the engines take together
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
+  bool keep_tiles = false;  // so that frames may reuse tiles of the last one
   Pixels in, out;
 
   // Most steps that a frame may be given: those that the table has all rows of.
@@ -77,9 +78,11 @@ class Pipeline {
   Pipeline& operator=(const Pipeline&) = delete;
 
   const Geometry& geometry() const { return geometry_; }
-  // The parameters of a frame that nothing else was decided for. Throws std::invalid_argument if there are
-  // not so many steps.
-  FrameParams params(std::uint64_t index, std::optional<int> steps) const;
+  // The parameters of a frame: `steps` none for the pipeline's, and the tiles that it takes from the last
+  // frame. Throws std::invalid_argument if there are not so many steps, or no such tile, or tiles are not
+  // kept.
+  FrameParams params(std::uint64_t index, std::optional<int> steps,
+                     const std::vector<std::size_t>& reused = {}) const;
 
   // Names, shapes and memory of the tensors that the parts are bound to.
   struct Buffer {
@@ -125,6 +128,8 @@ class Pipeline {
   void* data(const char* name) { return buffer(name).memory.get(); }
   void stages(const FrameParams& params, StageTimes& times);
   void run_tiles(const FrameParams& params, TileRun run, StageTimes& times);
+  // Where a tile's restored numbers are kept.
+  void* kept(std::size_t tile) const;
   std::size_t field_size() const;
 
   template <typename Call>
@@ -138,6 +143,8 @@ class Pipeline {
   Parts parts_;
   std::vector<Memory> reserved_;
   Memory field_, table_, latent_fp32_;
+  Memory kept_;                 // of every tile, what the decoder gave last
+  std::vector<bool> restored_;  // whether there is that of a frame that did not fail
   bool own_field_ = false;
   void *image_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;
 };

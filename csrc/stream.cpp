@@ -84,9 +84,14 @@ void Stream::wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadlin
 }
 
 std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_t*, FrameJob&)>& write,
-                                            std::optional<double> timestamp, std::optional<int> steps,
-                                            Deadline deadline, const Interrupt& interrupt) {
-  static_cast<void>(pipeline_->params(0, steps));  // checked before anything is taken
+                                            const Submission& submission, Deadline deadline,
+                                            const Interrupt& interrupt) {
+  if (drop_ != Drop::block && !submission.reused.empty()) {
+    throw std::invalid_argument(
+        "reuse is of a stream that may drop the frame whose tiles they are; expected drop 'block'");
+  }
+  static_cast<void>(
+      pipeline_->params(0, submission.steps, submission.reused));  // checked before anything is taken
   const std::lock_guard<std::mutex> one_at_a_time(submitting_);
   std::unique_lock<std::mutex> lock(mutex_);
   if (closed_) throw Closed();
@@ -120,14 +125,14 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   slot.submitted = Clock::now();
   slot.job = {};
   slot.job.index = index;
-  slot.job.params = pipeline_->params(index, steps);
+  slot.job.params = pipeline_->params(index, submission.steps, submission.reused);
   const Geometry& geometry = pipeline_->geometry();
   slot.job.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
   write(slot.frame.get(), slot.job);
   slot.job.restored = slot.restored.get();
   slot.job.restored_on_device = on_device_;
   slot.result.index = index;
-  slot.result.timestamp = timestamp;
+  slot.result.timestamp = submission.timestamp;
   slot.result.steps = slot.job.params.steps;
   slot.result.failed = false;
   slot.result.message.clear();

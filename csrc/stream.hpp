@@ -46,6 +46,13 @@ struct FrameResult {
   std::string message;
 };
 
+// What a frame is submitted with.
+struct Submission {
+  std::optional<double> timestamp;
+  std::optional<int> steps;         // none: the pipeline's
+  std::vector<std::size_t> reused;  // tiles that are taken from the last frame
+};
+
 struct Counts {
   std::uint64_t submitted = 0, completed = 0, dropped = 0, failed = 0;
   std::size_t pending = 0;
@@ -70,10 +77,10 @@ class Stream {
   bool started() const { return worker_.joinable(); }
 
   // Take a frame: `write` fills the slot's memory, or makes the job's frame point at memory that it holds.
-  // `steps`: for this frame; none: the pipeline's. Returns its index, or nothing if it was dropped.
+  // Returns its index, or nothing if it was dropped.
   std::optional<std::uint64_t> submit(const std::function<void(std::uint8_t*, FrameJob&)>& write,
-                                      std::optional<double> timestamp, std::optional<int> steps,
-                                      Deadline deadline, const Interrupt& interrupt);
+                                      const Submission& submission, Deadline deadline,
+                                      const Interrupt& interrupt);
 
   // Wait for the next result, hand its pixels to `read` (null for a frame that failed), free its slot. A
   // reader that takes memory of the device leaves other memory in its place.

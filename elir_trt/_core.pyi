@@ -79,6 +79,7 @@ class StreamOptions:
         record: bool = True,
         frames: str = "auto",
         batch: int = 1,
+        keep_tiles: bool = False,
     ) -> None: ...
     @property
     def sigma(self) -> float: ...
@@ -116,6 +117,8 @@ class StreamOptions:
     def frames(self) -> str: ...
     @property
     def batch(self) -> int: ...
+    @property
+    def keep_tiles(self) -> bool: ...
 
 class DeviceArray:
     @property
@@ -170,6 +173,7 @@ class Stream:
         timestamp: float | None = None,
         steps: int | None = None,
         timeout: float | None = None,
+        reuse: Sequence[int] = [],
     ) -> int | None: ...
     def submit_planes(
         self,
@@ -179,6 +183,7 @@ class Stream:
         timestamp: float | None = None,
         steps: int | None = None,
         timeout: float | None = None,
+        reuse: Sequence[int] = [],
     ) -> int | None: ...
     def result(self, timeout: float | None = None, out: npt.NDArray[Any] | None = None) -> Result: ...
     def close(self) -> None: ...

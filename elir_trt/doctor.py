@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 from elir_trt.errors import ElirError
+from elir_trt.extras import install_command
+from elir_trt.machine import find_nvcc, gpu_sign, jetson_release
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,21 @@ def _core() -> tuple[bool | None, str]:
         if device not in usable
     ]
     compiled = f"devices compiled in: {', '.join(core.compiled_devices())}"
+    sign = gpu_sign()
+    if sign is not None and "cuda" not in core.compiled_devices():
+        reasons.append(f"a GPU is here ({sign}), the core was built without CUDA: {_how_to_compile()}")
     return True, "; ".join([compiled, f"usable here: {', '.join(usable)}", *reasons])
+
+
+def _how_to_compile() -> str:
+    """What to do where the core lacks its CUDA device."""
+    again = "build the package again, in its checkout: pip install --force-reinstall --no-deps ."
+    nvcc = find_nvcc()
+    if nvcc is not None:
+        return f"the compiler is {nvcc}; {again}"
+    if jetson_release() is not None:
+        return f"sudo apt install nvidia-jetpack, which brings the compiler; then {again} (docs/jetson.md)"
+    return f"install the CUDA toolkit (https://developer.nvidia.com/cuda-downloads); then {again}"
 
 
 def _backends() -> list[Finding]:
@@ -93,8 +109,20 @@ def _gpu() -> tuple[bool | None, str]:
 
     gpu = find_gpu()
     if gpu.name is None:
-        return False, gpu.reason or "none"
+        sign = gpu_sign()
+        here = "" if sign is None else f"; a GPU is here ({sign}): {_how_to_drive()}"
+        return False, f"{gpu.reason or 'none'}{here}"
     return True, f"{gpu.name}, compute capability {gpu.compute_capability}, driver for CUDA {gpu.driver}"
+
+
+def _how_to_drive() -> str:
+    """What to do where the GPU's driver is missing or does not start."""
+    container = (
+        "in a container, start that with the GPU (docker run --gpus all, on a Jetson --runtime nvidia)"
+    )
+    if jetson_release() is not None:
+        return f"sudo apt install nvidia-l4t-cuda; {container}"
+    return f"install NVIDIA's driver; {container}"
 
 
 def _packages(extra: str, *modules: str) -> tuple[bool | None, str]:
@@ -103,11 +131,21 @@ def _packages(extra: str, *modules: str) -> tuple[bool | None, str]:
     found = []
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            return False, f"{module} is not installed: pip install 'elir_trt[{extra}]'"
+            return False, f"{module} is not installed: {_how_to_install(module, extra)}"
         # JetPack's OpenCV, for one, is not of a distribution.
         names = distributions.get(module)
         found.append(f"{names[0]} {importlib.metadata.version(names[0])}" if names else module)
     return True, ", ".join(found)
+
+
+def _how_to_install(module: str, extra: str) -> str:
+    """pip, but for what JetPack has in a build of its own."""
+    if module == "cv2" and jetson_release() is not None:
+        return (
+            "sudo apt install libopencv-python, JetPack's own with GStreamer, and make the virtual environment with "
+            "--system-site-packages"
+        )
+    return install_command(extra)
 
 
 def _bundles() -> tuple[bool | None, str]:

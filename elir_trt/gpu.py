@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
@@ -52,3 +55,39 @@ def gpu_tag() -> str | None:
     """Name and compute capability of the first device, as engines that are built for it are marked; None: none."""
     gpu = find_gpu()
     return None if gpu.name is None else f"{gpu.name} sm_{gpu.compute_capability}"
+
+
+@contextlib.contextmanager
+def primary_context(ordinal: int = 0) -> Iterator[None]:
+    """Make a device's primary context the thread's current one, and afterwards what was current before.
+
+    The core works in the primary context, as the CUDA runtime does. What is made in another one, such as that which
+    ``import pycuda.autoinit`` leaves current, cannot be used there. Without a driver or a device nothing happens.
+    """
+    primary = _primary(ordinal)
+    if primary is None:
+        yield
+        return
+    cuda, context = primary
+    if cuda.cuCtxPushCurrent_v2(ctypes.c_void_p(context)) != 0:
+        yield  # A context that is unusable: what uses it says why.
+        return
+    try:
+        yield
+    finally:
+        cuda.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+
+
+@functools.cache
+def _primary(ordinal: int) -> tuple[ctypes.CDLL, int] | None:
+    """The driver and the context; retained for as long as the process lives, as the CUDA runtime does."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGet(ctypes.byref(device), ordinal) != 0:
+        return None
+    if cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) != 0 or context.value is None:
+        return None
+    return cuda, context.value

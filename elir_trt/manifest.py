@@ -53,11 +53,17 @@ class BuildSpecification(_Frozen):
     """SHA-256 of the frames that precisions were chosen with."""
     half_weights: bool = False
     """CPU engines store their weights in 16 bits: half the size, about 1e-3 relative rounding."""
+    workspace_bytes: Annotated[int, Field(gt=0)] | None = None
+    """GPU memory that a layer of a TensorRT engine may use for scratch; None: TensorRT's own limit."""
+    builder_optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    """TensorRT's: 0, the fastest build, to 5, the longest search for fast kernels; None: its own."""
+    max_aux_streams: Annotated[int, Field(ge=0)] = 0
+    """CUDA streams besides the caller's that a TensorRT engine may use."""
     tensorrt: str | None = None
     """Flavour and version of the TensorRT that built the engines."""
     gpu: str | None = None
     """GPU (name, compute capability) that the TensorRT engines are for."""
-    exporter: int = 1
+    exporter: int = 2
     """Raised when the export changes what it writes."""
 
     def key(self) -> str:
@@ -77,7 +83,7 @@ class PartRecord(_Frozen):
     precision: PartPrecision | None = None
     """What the part came out in, where that was chosen part by part."""
     quantized_layers: int | None = None
-    """Convolutions and products that TensorRT's network has in 8 bits."""
+    """Convolutions in 8 bits: of the engine where it can be read (TensorRT-RTX), else of TensorRT's network."""
     note: str | None = None
     """What was changed from what was asked for, and why."""
 
@@ -87,8 +93,8 @@ class SearchRow(_Frozen):
 
     part: str
     precision: PartPrecision
-    ms: float
-    """Median time of a call on the building machine's CPU; for TensorRT the float32 part's, scaled."""
+    ms: float | None = None
+    """Median time of a call on the building machine's CPU; None: the engine does not run there."""
     psnr: float
     """Of restored frames against float32, in dB."""
     relative_error: float

@@ -13,6 +13,7 @@ from elir_trt import _core
 from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
+from elir_trt.closing import Closing
 from elir_trt.errors import DeviceError
 from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_frame
 from elir_trt.geometry import plan
@@ -88,7 +89,7 @@ def _line() -> Iterator[Callable[[str], None]]:
             sys.stderr.flush()
 
 
-class Restorer:
+class Restorer(Closing):
     """An opened bundle. Makes streams, and restores single images through one of its own.
 
     Attributes:
@@ -248,12 +249,6 @@ class Restorer:
         if self._single is not None:
             self._single.close()
             self._single = None
-
-    def __enter__(self) -> Restorer:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Restorer {self.recipe.task} with {self.engines.name} {self.engines.precision}>"

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from elir_trt import _core
 from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle
+from elir_trt.closing import Closing
 from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
 from elir_trt.process import Process
@@ -67,7 +67,7 @@ class Opener(Protocol):
         """Tiles that go through the engines together."""
 
 
-class Stream:
+class Stream(Closing):
     """Frames in, restored frames out, in order.
 
     One thread may submit while another collects. A frame that fails raises :class:`FrameError` where it would
@@ -350,14 +350,3 @@ class Stream:
                 self._core.close()
                 self.restorer.engines.stream_closed()
             self._opened.set()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

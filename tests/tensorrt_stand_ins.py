@@ -12,6 +12,31 @@ LISTING: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "tensorrt
 VERSIONS: list[str] = LISTING["versions"]
 FULL = [version for version in VERSIONS if not version.startswith("rtx")]
 ONNX = b"any bytes; the stand-in's parser takes them"
+#: Of each version the largest opset of a file, and whether group normalization may have a scale a channel.
+ONNX_RULES: dict[str, tuple[int, bool]] = {
+    "10.3.0": (20, False),
+    "10.7.0": (20, False),
+    "10.13.3.9": (20, False),
+    "10.16.1.11": (24, True),
+    "11.4.0.106": (25, True),
+    "rtx-1.7.1": (24, True),
+}
+
+
+def parser_error(version: str, data: bytes) -> str | None:
+    """What that version's parser has against a file; None: it takes it."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    opset, (largest, channel_scales) = model.opset_import[0].version, ONNX_RULES[version]
+    weights = {initializer.name: initializer for initializer in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "GroupNormalization":
+            groups = next(attribute.i for attribute in node.attribute if attribute.name == "num_groups")
+            scales = weights[node.input[1]].dims[0]
+            if scales != groups and not (channel_scales and opset > 20):
+                return f"{node.name}: {scales} scales of {groups} groups"
+    return f"opset {opset}" if opset > largest else None
 
 
 def names(version: str, class_name: str) -> set[str]:
@@ -56,6 +81,8 @@ class StandIn:
         self.fails = False
         self.parse_error = False
         self.loaded: list[bytes] = []
+        self.parsed: list[bytes] = []
+        self.configs: list[Any] = []
         self.logger: Any = None
         self.module = types.ModuleType("tensorrt_rtx" if version.startswith("rtx") else "tensorrt")
         self.module.__dict__.update(self._classes(version), __version__=version.removeprefix("rtx-"))
@@ -125,29 +152,55 @@ class StandIn:
         config = make(
             "IBuilderConfig",
             _cache=None,
+            _flags=(),
+            _limits=(),
+            builder_optimization_level=3,
             create_timing_cache=create_timing_cache,
             get_timing_cache=lambda self: self._cache,
+            max_aux_streams=-1,
             num_compute_capabilities=0,
             progress_monitor=None,
             set_compute_capability=lambda self, target, index: True,
-            set_memory_pool_limit=lambda self, pool, size: None,
+            set_flag=lambda self, flag: setattr(self, "_flags", (*self._flags, flag)),
+            set_memory_pool_limit=lambda self, pool, size: setattr(
+                self, "_limits", (*self._limits, (pool, size))
+            ),
             set_timing_cache=set_timing_cache,
         )
         error = make(
             "ParserError",
-            desc=lambda self: "Assertion failed:\nkernel too large",
+            _text="Assertion failed:\nkernel too large",
+            desc=lambda self: self._text,
             node=lambda self: 3,
             node_name=lambda self: "first",
             node_operator=lambda self: "Conv",
         )
+
+        def create_config(self: Any) -> Any:
+            outer.configs.append(config())
+            return outer.configs[-1]
+
+        def parse(self: Any, model: bytes) -> bool:
+            outer.parsed.append(model)
+            if model != ONNX and not outer.parse_error:
+                self._text = parser_error(version, model)
+                self.num_errors = int(self._text is not None)
+            return not outer.parse_error and self.num_errors == 0
+
+        def get_error(self: Any, index: int) -> Any:
+            found = error()
+            found._text = self._text or found._text
+            return found
+
         classes = {
             "Builder": make(
                 "Builder",
                 __init__=init_builder,
                 build_serialized_network=build,
-                create_builder_config=lambda self: config(),
+                create_builder_config=create_config,
                 create_network=create_network,
             ),
+            "BuilderFlag": make("BuilderFlag", REQUIRE_USER_ALLOCATION="user allocation")(),
             "ComputeCapability": types.SimpleNamespace(SM75=0, SM80=1, SM120=2),
             "IBuilderConfig": config,
             "IExecutionContext": make("IExecutionContext", is_stream_capturable=lambda self, stream: True),
@@ -158,9 +211,10 @@ class StandIn:
             "OnnxParser": make(
                 "OnnxParser",
                 __init__=lambda self, network, logger: None,
-                get_error=lambda self, index: error(),
+                _text=None,
+                get_error=get_error,
                 num_errors=int(self.parse_error),
-                parse=lambda self, model: not outer.parse_error,
+                parse=parse,
             ),
         }
         return {name: value for name, value in classes.items() if name in names(version, "")}

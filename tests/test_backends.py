@@ -171,8 +171,8 @@ def test_formats_through_the_stream(small_bundle: Path) -> None:
                 stream.submit(nv12[:, :127])
             with pytest.raises(FrameError, match="frame is 128x32; this stream takes 128x64"):
                 stream.submit(nv12[:48])
-        with pytest.raises(ValueError, match="format is 'yuv420p'; allowed: rgb24"):
-            restorer.stream(format="yuv420p")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="format is 'yuyv422'; allowed: rgb24"):
+            restorer.stream(format="yuyv422")
         with pytest.raises(DeviceError, match="results='device' needs a GPU; this restorer runs on the cpu"):
             restorer.stream(results="device")
 

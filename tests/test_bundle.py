@@ -74,9 +74,12 @@ def test_key_depends_on_every_field() -> None:
         "search_floor": 40.0,
         "calibration": "2" * 64,
         "half_weights": True,
+        "workspace_bytes": 1 << 30,
+        "builder_optimization_level": 4,
+        "max_aux_streams": 1,
         "tensorrt": "tensorrt-10.3",
         "gpu": "Orin sm_87",
-        "exporter": 2,
+        "exporter": 3,
     }
     assert set(changes) == set(BuildSpecification.model_fields)
     keys = {base.key()} | {base.model_copy(update={name: value}).key() for name, value in changes.items()}
@@ -94,6 +97,19 @@ def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         build(small_recipe(), tmp_path / "bad.pth", output=tmp_path / "out" / "b", backends=["openvino"])
     assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workspace_bytes": 0}, "workspace_bytes is 0; expected a positive number"),
+        ({"builder_optimization_level": 6}, "builder_optimization_level is 6; expected 0 to 5"),
+        ({"max_aux_streams": -1}, "max_aux_streams is -1; expected 0 or more"),
+    ],
+)
+def test_build_refuses_options(small_checkpoint: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(BuildError, match=message):
+        build(small_recipe(), small_checkpoint, backends=["openvino"], **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(100, 64), (64, 0)])

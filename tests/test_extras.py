@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "camera"
 
 BLOCK = """
+import importlib.util
 import sys
 
 class Blocker:
@@ -24,6 +25,10 @@ class Blocker:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Blocker())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: (
+    None if name.partition(".")[0] in {blocked!r} else found(name, package)
+)
 """
 
 

@@ -70,7 +70,7 @@ class Toy:
     lowers_precision = True
     tunes = False
     rebuilds = False
-    relative_times: Mapping[PartPrecision, float] = {}
+    quantized_residuals = False
 
     def installed(self) -> bool:
         return True
@@ -100,6 +100,9 @@ class Toy:
         return Compiled(seconds=0.0, layers=1, relative_error=0.25)
 
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> None:
+        return None
+
+    def reason_against(self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision) -> None:
         return None
 
     def load(self, bundle: Bundle, device: str) -> ToyEngines:

@@ -10,6 +10,13 @@
 
 namespace elir::cuda {
 
+namespace {
+
+// Keys that are remembered; what is forgotten is called once more before it is recorded.
+constexpr std::size_t kMostCalled = 4096;
+
+}  // namespace
+
 GraphExecutor::GraphExecutor(const Options& options)
     : options_(options),
       compute_(true),
@@ -107,12 +114,16 @@ std::string GraphExecutor::execution_mode() const {
   return problem_.empty() ? "graph" : "eager: " + problem_;
 }
 
-void GraphExecutor::compute(InFlightFrame& frame, std::uint64_t key, const std::function<void()>& stages) {
+void GraphExecutor::compute(InFlightFrame& frame, const Key& key, const std::function<void()>& stages) {
   const auto found = frame.recorded.find(key);
-  if (found != frame.recorded.end()) return found->second.launch(compute_.get());
+  if (found != frame.recorded.end()) {
+    found->second.used = begun_;
+    return found->second.graph.launch(compute_.get());
+  }
   // The first frame of a kind is called: engines may set themselves up, which cannot be recorded.
   if (!options_.graphs || !problem_.empty() || called_.count(key) == 0) {
     enqueue(frame, stages);
+    if (called_.size() >= kMostCalled) called_.clear();
     called_.insert(key);
     return;
   }
@@ -127,7 +138,14 @@ void GraphExecutor::compute(InFlightFrame& frame, std::uint64_t key, const std::
     return;
   }
   failed_in_a_row_ = 0;
-  frame.recorded.emplace(key, std::move(*recorded)).first->second.launch(compute_.get());
+  if (frame.recorded.size() >= kMostRecordings) {
+    // Nothing runs it: the frame that had this place before is finished.
+    frame.recorded.erase(std::min_element(
+        frame.recorded.begin(), frame.recorded.end(),
+        [](const auto& one, const auto& other) { return one.second.used < other.second.used; }));
+  }
+  frame.recorded.emplace(key, Recording{std::move(*recorded), begun_})
+      .first->second.graph.launch(compute_.get());
 }
 
 void GraphExecutor::enqueue(const InFlightFrame& frame, const std::function<void()>& stages) {

@@ -63,17 +63,27 @@ class GraphExecutor {
  private:
   static constexpr std::size_t kMostInFlight = 2;
 
+  // Most recordings of a frame in flight; which tiles are reused makes more of them than memory is good for.
+  static constexpr std::size_t kMostRecordings = 16;
+
+  using Key = FrameParams::RecordingKey;
+  struct Recording {
+    CudaGraphExec graph;
+    std::size_t used;  // by which frame, counted from the first
+  };
+  using Recordings = std::map<Key, Recording>;
+
   // What a frame in flight has to itself.
   struct InFlightFrame {
     std::shared_ptr<std::uint8_t> frame, restored;  // on the device, where frames are copied
     std::shared_ptr<DeviceFrameParams> params;      // in memory of the CPU, as the flag is
     std::shared_ptr<int> nonfinite_flag;
-    int* nonfinite_address = nullptr;                 // where the device sees the flag
-    std::map<std::uint64_t, CudaGraphExec> recorded;  // by FrameParams::recording_key
+    int* nonfinite_address = nullptr;  // where the device sees the flag
+    Recordings recorded;
     CudaEvent uploaded, computed, done;
   };
 
-  void compute(InFlightFrame& frame, std::uint64_t key, const std::function<void()>& stages);
+  void compute(InFlightFrame& frame, const Key& key, const std::function<void()>& stages);
   // Everything of a frame that the compute stream does.
   void enqueue(const InFlightFrame& frame, const std::function<void()>& stages);
   void note_failed_recording(const std::string& problem);
@@ -87,7 +97,7 @@ class GraphExecutor {
   std::size_t begun_ = 0, finished_ = 0;
   std::mutex producer_mutex_;
   CudaEvent produced_;
-  std::set<std::uint64_t> called_;  // keys of frames that have been called once
+  std::set<Key> called_;  // of frames that have been called once
   int failed_in_a_row_ = 0;
   mutable std::mutex problem_mutex_;  // the mode is asked for by other threads
   std::string problem_;

@@ -30,7 +30,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
                            const std::string& format, const std::string& output_format,
                            const std::string& matrix, bool full_range, const std::string& results,
                            const std::string& element, const std::string& device, int ordinal, bool record,
-                           const std::string& frames, std::size_t batch) {
+                           const std::string& frames, std::size_t batch, bool keep_tiles) {
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
@@ -41,6 +41,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.pipeline.table.assign(table.data(), table.data() + table.size());
   options.pipeline.condition_width = static_cast<std::size_t>(table.shape(1));
   options.pipeline.batch = batch;
+  options.pipeline.keep_tiles = keep_tiles;
   options.pipeline.seed = seed;
   options.pipeline.noise = choose("noise", noise, kNoises);
   options.pipeline.in = {elir::find_format("format", format), bt601, full_range};
@@ -96,6 +97,7 @@ Args:
     frames: of the CUDA device: "copied" to and from the GPU, "mapped" to be read and written in place, or
         "auto": mapped where the GPU shares the CPU's memory.
     batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
+    keep_tiles: keep what was restored, so that frames may reuse tiles of the last one.
 
 Raises:
     ValueError: names the argument, what was found and what is allowed.)";
@@ -120,7 +122,7 @@ void bind_options(py::module_& module) {
            "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "format"_a = "rgb24",
            "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
            "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
-           "frames"_a = "auto", "batch"_a = 1, kArguments)
+           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, kArguments)
       .def_property_readonly(
           "sigma", [](const Options& o) { return o.pipeline.sigma; },
           "Standard deviation of the noise, as float32.")
@@ -160,10 +162,13 @@ void bind_options(py::module_& module) {
           R"("copied", "mapped" or "auto".)")
       .def_property_readonly(
           "batch", [](const Options& o) { return o.pipeline.batch; }, "Tiles that the engines take together.")
+      .def_property_readonly(
+          "keep_tiles", [](const Options& o) { return o.pipeline.keep_tiles; },
+          "Whether frames may reuse tiles of the last one.")
       .def("__repr__", [](const py::object& self) {
         return represent(self, {"sigma", "steps", "table", "seed", "noise", "depth", "drop", "format",
                                 "output_format", "matrix", "full_range", "results", "element", "device",
-                                "ordinal", "record", "frames", "batch"});
+                                "ordinal", "record", "frames", "batch", "keep_tiles"});
       });
 }
 

@@ -27,8 +27,9 @@ void bind_result(py::module_& module) {
           "frame", [](const Result& result) { return result.frame; },
           R"(The restored frame in the stream's output_format, or None if the frame failed.
 
-An array in memory of the CPU, or a DeviceArray with results="device": ``[H, W, 3]`` uint8 of "rgb24" and
-"bgr24", ``[H, W, 4]`` of "rgba" and "bgra", ``[H, W]`` of "gray", ``[H * 3 / 2, W]`` of "nv12".)")
+A numpy array, or a DeviceArray with results="device": ``[H, W, channels]`` of formats with components side by
+side, ``[H, W]`` of those with one; of planes one after the other ``[rows, W]``, such as ``[H * 3 / 2, W]`` of
+"nv12". Its type is the format's ``dtype``.)")
       .def_property_readonly(
           "index", [](const Result& result) { return result.told.index; },
           "Position among the submitted frames, from 0.")

@@ -7,14 +7,15 @@ void bind_stream(py::module_& module) {
                        R"(A ring of frame slots and a worker that runs the stages of each frame.
 
 Open it, bind the parts' tensors (``view``, ``buffer`` or ``address``), give it the four parts (``set_part``),
-and start it. Any thread may submit, and any thread may collect. A call of what was opened in another process,
-before a fork, raises RuntimeError.)")
+and start it. Any thread may submit, and any thread may collect. In a process that was forked from the one that
+opened it, submit, result, close, abort and stats raise RuntimeError.)")
       .def(py::init<const elir::Geometry&, const StreamOptions&>(), "geometry"_a, "options"_a,
            R"(Open the device and allocate everything; other threads of Python go on meanwhile.
 
 Raises:
     ValueError: the options do not go with this size, or the memory of this machine.
-    RuntimeError: there is no such device, and why; or it has too little memory.)")
+    RuntimeError: there is no such device, and why; or the GPU has too little memory.
+    MemoryError: the machine has too little memory.)")
       .def(
           "buffer", &PyStream::buffer, "name"_a,
           R"(A part's tensor on the CPU as a numpy array, without a copy; it stays valid when the stream is gone.
@@ -63,7 +64,7 @@ Args:
     field: ``[latent_channels, h, w]`` of the whole frame's latent, standard normal.
 
 Raises:
-    ValueError: the field has another size.
+    ValueError: the field has another size, or the stream has no fixed noise.
     RuntimeError: the stream was started.)")
       .def("start", &PyStream::start,
            R"(Draw the fixed noise and start the worker.
@@ -71,28 +72,30 @@ Raises:
 Raises:
     RuntimeError: a part is missing, or the stream was started before.)")
       .def("submit", &PyStream::submit, "frame"_a, "timestamp"_a = py::none(), "steps"_a = py::none(),
-           "timeout"_a = py::none(),
+           "timeout"_a = py::none(), "reuse"_a = std::vector<std::size_t>{},
            R"(Hand in a frame.
 
 Args:
-    frame: uint8 in the stream's format and size. A numpy array is copied before the call returns, contiguous
+    frame: of the stream's format and size. A numpy array is copied before the call returns, contiguous
         or not. On a GPU also an array there, by DLPack or ``__cuda_array_interface__``, with pixels packed and
         rows apart or not: it is kept and read until its result was collected.
     timestamp: comes back with the result.
     steps: Euler steps for this frame, 0 (the coarse estimate) to what the table has; None: the stream's.
     timeout: seconds to wait for a slot with drop="block"; None: as long as it takes.
+    reuse: numbers of tiles that are taken from the last frame instead of restored again; of a stream with
+        keep_tiles and drop="block".
 
 Returns:
     The frame's index from 0, or None if it was dropped.
 
 Raises:
-    ValueError: the frame, steps or timeout is wrong; nothing was taken.
+    ValueError: the frame, steps, timeout or reuse is wrong; nothing was taken.
     TimeoutError: no slot came free in time.
     Closed: the stream is closed.
     RuntimeError: the stream was not started.)")
       .def("submit_planes", &PyStream::submit_planes, "planes"_a, "owner"_a = py::none(),
            "stream"_a = py::none(), "timestamp"_a = py::none(), "steps"_a = py::none(),
-           "timeout"_a = py::none(),
+           "timeout"_a = py::none(), "reuse"_a = std::vector<std::size_t>{},
            R"(Hand in a frame as its planes, in memory of the stream's device.
 
 Args:
@@ -102,12 +105,13 @@ Args:
     timestamp: comes back with the result, in seconds.
     steps: Euler steps of this frame; None: the stream's.
     timeout: seconds to wait for a slot; None: as long as it takes.
+    reuse: tiles that are taken from the last frame, as in ``submit``.
 
 Returns:
     The frame's index, or None if it was dropped.
 
 Raises:
-    ValueError: an address or a pitch cannot be, or ``steps`` is out of its range.
+    ValueError: an address or a pitch cannot be, or steps or reuse is out of its range.
     TimeoutError: no slot came free in time.
     Closed: the stream takes no more frames.)")
       .def("result", &PyStream::result, "timeout"_a = py::none(), "out"_a = py::none(),
@@ -115,7 +119,7 @@ Raises:
 
 Args:
     timeout: seconds to wait; None: as long as it takes.
-    out: where to put the restored frame: a writeable C-contiguous array of its shape, uint8. Not with
+    out: where to put the restored frame: a writeable C-contiguous array of its shape and type. Not with
         results="device".
 
 Raises:

@@ -109,23 +109,25 @@ class PyStream {
   }
 
   std::optional<std::uint64_t> submit(const py::object& frame, std::optional<double> timestamp,
-                                      std::optional<int> steps, std::optional<double> timeout) {
+                                      std::optional<int> steps, std::optional<double> timeout,
+                                      std::vector<std::size_t> reuse) {
     require_own_process();
     if (!stream_->started()) throw std::logic_error("submit: the stream was not started");
     const FrameShape shape = frame_shape();
     const Stream::Deadline until = deadline(timeout);
-    if (!py::isinstance<py::array>(frame)) return submit_external(frame, shape, timestamp, steps, until);
+    const elir::Submission submission{timestamp, steps, std::move(reuse)};
+    if (!py::isinstance<py::array>(frame)) return submit_external(frame, shape, submission, until);
     const auto array = py::reinterpret_borrow<py::array>(frame);
     check_frame(array, shape, "frame");
     const auto* from = static_cast<const std::uint8_t*>(array.data());
     const Strides strides{array.strides(0), array.strides(1), array.ndim() == 3 ? array.strides(2) : 0};
     py::gil_scoped_release unlocked;
     return stream_->submit([&](std::uint8_t* to, elir::FrameJob&) { copy_in(from, strides, shape, to); },
-                           timestamp, steps, until, check_signals);
+                           submission, until, check_signals);
   }
 
   std::optional<std::uint64_t> submit_external(const py::object& frame, const FrameShape& shape,
-                                               std::optional<double> timestamp, std::optional<int> steps,
+                                               const elir::Submission& submission,
                                                const Stream::Deadline& until) {
     const std::string type = py::str(py::type::of(frame).attr("__name__"));
     const bool exchange = py::hasattr(frame, "__dlpack__");
@@ -145,20 +147,21 @@ class PyStream {
           job.frame_on_device = true;
           job.owner = std::move(found.owner);
         },
-        timestamp, steps, until, check_signals);
+        submission, until, check_signals);
   }
 
   // A frame as the addresses and pitches of its planes, in memory of this stream's device.
   std::optional<std::uint64_t> submit_planes(
       const std::vector<std::pair<std::uintptr_t, std::ptrdiff_t>>& planes, py::object owner,
       std::optional<std::uintptr_t> producer, std::optional<double> timestamp, std::optional<int> steps,
-      std::optional<double> timeout) {
+      std::optional<double> timeout, std::vector<std::size_t> reuse) {
     require_own_process();
     if (!stream_->started()) throw std::logic_error("submit_planes: the stream was not started");
     elir::Device& device = stream_->pipeline().device();
     const elir::Pixels& in = stream_->pipeline().in();
     const elir::Planes found = checked_planes(planes, in, geometry().frame_width);
     const Stream::Deadline until = deadline(timeout);
+    const elir::Submission submission{timestamp, steps, std::move(reuse)};
     if (host_) {
       const int height = geometry().frame_height;
       const int width = geometry().frame_width;
@@ -172,7 +175,7 @@ class PyStream {
                         to + in.offset(i, height, width));
             }
           },
-          timestamp, steps, until, check_signals);
+          submission, until, check_signals);
     }
     for (int i = 0; i < in.format.planes(); ++i)
       device.check_address(found.data[static_cast<std::size_t>(i)]);
@@ -185,7 +188,7 @@ class PyStream {
           job.frame_on_device = true;
           job.owner = std::move(kept);
         },
-        timestamp, steps, until, check_signals);
+        submission, until, check_signals);
   }
 
   Result result(std::optional<double> timeout, const std::optional<py::array>& out) {

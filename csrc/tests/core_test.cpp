@@ -96,7 +96,7 @@ void run_case(std::mt19937& random) {
     for (int i = 0; i < kFrames; ++i) {
       const auto index =
           stream.submit([&](std::uint8_t* to, elir::FrameJob&) { std::copy(frame.begin(), frame.end(), to); },
-                        i * 0.5, std::nullopt, std::nullopt, nullptr);
+                        {i * 0.5, std::nullopt, {}}, std::nullopt, nullptr);
       CHECK(index && *index == static_cast<std::uint64_t>(i));
     }
     stream.close();
@@ -132,7 +132,7 @@ void dropping(elir::Drop drop) {
   elir::Stream stream(std::move(pipeline), 2, drop);
   stream.start();
   for (int i = 0; i < 200; ++i)
-    stream.submit([](std::uint8_t*, elir::FrameJob&) {}, std::nullopt, std::nullopt, std::nullopt, nullptr);
+    stream.submit([](std::uint8_t*, elir::FrameJob&) {}, {}, std::nullopt, nullptr);
   const elir::Counts counts = stream.counts();
   CHECK(counts.submitted == 200 && counts.dropped >= 190);
   // Left with frames in the ring: the destructor ends the worker.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from elir_trt.manifest import Manifest
+from elir_trt.manifest import BuildSpecification, Manifest
 from elir_trt.recipe import Precision, Recipe
 from elir_trt.tolerances import PartPrecision
 
@@ -130,14 +130,39 @@ class CompileOptions:
     Attributes:
         precision: of the bundle; None: what the backend takes then.
         half_weights: keep weights in 16 bits where the engine has them apart from its arithmetic.
+        workspace_bytes, builder_optimization_level, max_aux_streams: of TensorRT, under its names: see
+            :class:`elir_trt.manifest.BuildSpecification`. Other backends have nothing like these.
         cache: folder for what speeds up later compilations; None: nothing is kept.
         progress: is called with what is being done.
     """
 
     precision: Precision | None = None
     half_weights: bool = False
+    workspace_bytes: int | None = None
+    builder_optimization_level: int | None = None
+    max_aux_streams: int = 0
     cache: Path | None = None
     progress: Callable[[str], None] = lambda text: None
+
+    @classmethod
+    def of(
+        cls,
+        specification: BuildSpecification,
+        *,
+        half_weights: bool = False,
+        cache: Path | None = None,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> CompileOptions:
+        """What a bundle's specification says of its engines, and the rest."""
+        return cls(
+            precision=specification.precision,
+            half_weights=half_weights,
+            workspace_bytes=specification.workspace_bytes,
+            builder_optimization_level=specification.builder_optimization_level,
+            max_aux_streams=specification.max_aux_streams,
+            cache=cache,
+            progress=progress,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,14 +172,18 @@ class Compiled:
     Attributes:
         seconds: time that it took.
         layers: of the network, where the backend knows them.
-        quantized_layers: layers that compute in 8 bits, where the backend knows them.
+        quantized_layers: layers that compute in 8 bits, where the backend knows them: of the engine where it can be
+            read (TensorRT-RTX), else of the network that it was built from.
         relative_error: of rounded weights, where the backend takes weights; None: that of the ONNX file.
+        portable: the ONNX file that this backend compiles again on another machine, without the package onnx; None:
+            the one that it was given.
     """
 
     seconds: float
     layers: int | None = None
     quantized_layers: int | None = None
     relative_error: float | None = None
+    portable: bytes | None = None
 
 
 class Backend(Protocol):
@@ -170,8 +199,8 @@ class Backend(Protocol):
         lowers_precision: it takes float32 files and lowers the precision itself.
         tunes: it is a :class:`TunableBackend`.
         rebuilds: engines are of one machine, and are built again from the ONNX files of a portable bundle.
-        relative_times: of each precision, what is known instead of measured where its engines cannot be timed on the
-            machine that builds: times relative to FP16's; empty: they are measured.
+        quantized_residuals: what is added to a convolution in 8 bits should be in 8 bits too, so that both are one
+            kernel.
     """
 
     name: str
@@ -183,7 +212,7 @@ class Backend(Protocol):
     lowers_precision: bool
     tunes: bool
     rebuilds: bool
-    relative_times: Mapping[PartPrecision, float]
+    quantized_residuals: bool
 
     def installed(self) -> bool:
         """Whether it can be imported here; imports nothing."""
@@ -226,6 +255,17 @@ class Backend(Protocol):
 
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> Run | None:
         """Run an ONNX file with the arithmetic of the engines; None: that is not possible on any machine."""
+
+    def reason_against(
+        self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision
+    ) -> str | None:
+        """Why a quantized part is not known to be faster than its float; None: it is, or time will tell.
+
+        Args:
+            part: which.
+            quantized, floating: its ONNX files.
+            precision: of the first, for messages.
+        """
 
     def load(self, bundle: EngineSource, device: str) -> Engines:
         """Open the engines of a bundle that was not released.

@@ -112,7 +112,7 @@ class OpenVino:
     lowers_precision = True
     tunes = True
     rebuilds = False
-    relative_times: Mapping[PartPrecision, float] = {}
+    quantized_residuals = False
 
     def installed(self) -> bool:
         """Whether the package is there."""
@@ -173,6 +173,10 @@ class OpenVino:
         model = _float_tensors(files[0]) if len(files) == 1 else read_model(*files)
         model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
         return _run_of(compile_part(model, "f32"), part)
+
+    def reason_against(self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision) -> None:
+        """Its engines are timed."""
+        return None
 
     def load(self, bundle: EngineSource, device: str) -> OpenVinoEngines:
         """Open the engines; the device is the CPU."""

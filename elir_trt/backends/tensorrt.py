@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -28,9 +29,9 @@ from elir_trt.backends.base import (
     describe,
 )
 from elir_trt.backends.tensorrt_api import Flavour, ICudaEngine, IExecutionContext, IRuntimeCache, TensorRt
-from elir_trt.errors import BackendError
+from elir_trt.errors import BackendError, ElirWarning
 from elir_trt.files import write_whole
-from elir_trt.gpu import gpu_tag
+from elir_trt.gpu import gpu_tag, primary_context
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
@@ -50,13 +51,14 @@ class TensorRtFamily:
     lowers_precision = False
     tunes = False
     rebuilds = True
-    relative_times: Mapping[PartPrecision, float] = {"fp32": 2.0, "int8": 0.55, "int8-full": 0.5, "fp8": 0.5}
 
     def __init__(self, flavour: Flavour, title: str) -> None:
         self.name: str = flavour
         self.distribution: str = flavour
         self.title = title
         self._flavour = flavour
+        # TensorRT-RTX has no such kernel.
+        self.quantized_residuals = flavour == "tensorrt"
 
     def installed(self) -> bool:
         """Whether the package is there."""
@@ -95,25 +97,58 @@ class TensorRtFamily:
         return wanted or "fp16"
 
     def compile(self, source: PartSource, files: Sequence[Path], options: CompileOptions) -> Compiled:
-        """Build a plan; its precisions are those of the ONNX file."""
+        """Build a plan; its precisions are those of the ONNX file, which is rewritten for the version that is here.
+
+        Raises:
+            BackendError: TensorRT is not installed.
+            BuildError: this version does not take the part, or the engine cannot be built.
+        """
         from elir_trt.backends.tensorrt_builder import build_engine
+        from elir_trt.backends.tensorrt_prepare import prepare_part
 
         cache = None
         if options.cache is not None:
             gpu = re.sub(r"[^A-Za-z0-9]+", "-", gpu_tag() or "any")
             cache = options.cache / f"{self.version_tag()}-{gpu}.cache"
+        version = tensorrt_api.load(self._flavour).version
+        onnx = source.onnx(self.base_precision(options.precision))
+        prepared = prepare_part(onnx, source.part, self._flavour, version)
         built = build_engine(
-            source.onnx(self.base_precision(options.precision)),
+            prepared.data,
             flavour=self._flavour,
+            part=source.part,
             timing_cache=cache,
+            workspace_bytes=options.workspace_bytes,
+            builder_optimization_level=options.builder_optimization_level,
+            max_aux_streams=options.max_aux_streams,
             progress=lambda phase, at, of: options.progress(f"{phase} {at}/{of}"),
         )
         files[0].write_bytes(built.data)
-        return Compiled(built.seconds, built.layers, built.quantized_layers)
+        return Compiled(built.seconds, built.layers, built.quantized_layers, portable=prepared.portable)
 
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> None:
         """There may be no GPU where a bundle is built."""
         return None
+
+    def reason_against(
+        self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision
+    ) -> str | None:
+        """By the kernels of both engines, where these can be read: of TensorRT-RTX."""
+        from elir_trt.backends.tensorrt_builder import build_engine
+        from elir_trt.backends.tensorrt_plan import reason_against_quantized
+        from elir_trt.backends.tensorrt_prepare import prepare_part
+
+        if self._flavour != "tensorrt-rtx":
+            return None
+        version = tensorrt_api.load(self._flavour).version
+        plans = []
+        for onnx in (quantized, floating):
+            prepared = prepare_part(onnx, part, self._flavour, version)
+            plan = build_engine(prepared.data, flavour=self._flavour, part=part).plan()
+            if plan is None:
+                return None
+            plans.append(plan)
+        return reason_against_quantized(plans[0], plans[1], precision)
 
     def load(self, bundle: EngineSource, device: str) -> TensorRtEngines:
         """Open the engines; the device is the GPU."""
@@ -144,7 +179,7 @@ class TensorRtEngines:
         self._api = tensorrt_api.load(flavour)
         self._engines: dict[str, ICudaEngine] = {}
         self._cache: IRuntimeCache | None = None
-        with self._api.messages.collect() as said:
+        with primary_context(), self._api.messages.collect() as said:
             runtime = self._api.module.Runtime(self._api.logger)
             for part in PARTS:
                 (content,) = bundle.read_engine(flavour, part)
@@ -157,7 +192,8 @@ class TensorRtEngines:
         self._check_types()
         # Some refusals come only here, such as TensorRT-RTX's of a GPU that it has no kernels for; the first
         # stream takes these contexts.
-        self._spare = {part: self._started(part, engine) for part, engine in self._engines.items()}
+        with primary_context():
+            self._spare = {part: self._started(part, engine) for part, engine in self._engines.items()}
 
     def sizes(self) -> tuple[tuple[int, int], ...] | None:
         """The one size that the engines were built for."""
@@ -180,8 +216,9 @@ class TensorRtEngines:
                         f"{size[1]}x{size[0]} need {shapes[name]}"
                     )
             spare = self._spare.pop(part, None)
-            context = self._started(part, engine) if spare is None else spare
-            context.set_device_memory(block, largest)
+            with primary_context():
+                context = self._started(part, engine) if spare is None else spare
+                context.set_device_memory(block, largest)
             for name in (*inputs, output):
                 if not context.set_tensor_address(name, buffers.address(name)):
                     raise BackendError(f"{self.bundle.path}: the {part} engine does not take {name}")
@@ -257,8 +294,23 @@ class _Enqueue:
 
     def __init__(self, part: str, context: IExecutionContext, api: TensorRt) -> None:
         self._part, self._context, self._api = part, context, api
+        self._asked = False
 
     def __call__(self, stream_handle: int) -> None:
+        if not self._asked:
+            # Once, for the first frame, which is never recorded.
+            self._asked = True
+            self._warn_if_never_recorded(stream_handle)
         with self._api.messages.collect() as said:
             if not self._context.execute_async_v3(stream_handle):
                 raise BackendError(said[-1].text if said else f"TensorRT did not run the {self._part}")
+
+    def _warn_if_never_recorded(self, stream_handle: int) -> None:
+        if not self._api.features.stream_capturable or self._context.is_stream_capturable(stream_handle):
+            return
+        warnings.warn(
+            f"{self._api.flavour} {self._api.version} cannot record the {self._part} engine into a CUDA graph: every "
+            "kernel of every frame is launched by itself; build the bundle again with this version",
+            ElirWarning,
+            stacklevel=2,
+        )

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, SupportsInt, cast
 
 from elir_trt.errors import BackendError
+from elir_trt.machine import jetson_release
 
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -29,6 +30,7 @@ MODULES: Mapping[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tenso
 #: Names that not every supported version has: class (or "" for the module itself) and members.
 CHOSEN: Mapping[str, frozenset[str]] = {
     "": frozenset({"ComputeCapability", "CudaGraphStrategy"}),
+    "BuilderFlag": frozenset({"REQUIRE_USER_ALLOCATION"}),
     "IBuilderConfig": frozenset({"num_compute_capabilities", "set_compute_capability"}),
     "ICudaEngine": frozenset({"create_runtime_config"}),
     "IExecutionContext": frozenset({"is_stream_capturable"}),
@@ -67,13 +69,20 @@ class NetworkDefinitionCreationFlag(Protocol):
     STRONGLY_TYPED: SupportsInt
 
 
+class BuilderFlag(Protocol):
+    REQUIRE_USER_ALLOCATION: object
+
+
 class IBuilderConfig(Protocol):
-    progress_monitor: object
+    builder_optimization_level: int
+    max_aux_streams: int
     num_compute_capabilities: int
+    progress_monitor: object
 
     def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None: ...
     def get_timing_cache(self) -> ITimingCache | None: ...
     def set_compute_capability(self, compute_capability: object, index: int) -> bool: ...
+    def set_flag(self, flag: object) -> None: ...
     def set_memory_pool_limit(self, pool: object, pool_size: int) -> None: ...
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool: ...
 
@@ -192,6 +201,7 @@ class IProgressMonitor(Protocol):
 #: The classes whose members a test looks up in the lists of what each version has.
 PROTOCOLS: tuple[type, ...] = (
     Builder,
+    BuilderFlag,
     DataType,
     ExecutionContextAllocationStrategy,
     IBuilderConfig,
@@ -215,6 +225,7 @@ PROTOCOLS: tuple[type, ...] = (
 )
 
 # Inside of Module the names of the protocols are those of its attributes.
+_BuilderFlag = BuilderFlag
 _DataType = DataType
 _ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
 _MemoryPoolType = MemoryPoolType
@@ -230,6 +241,7 @@ class Module(Protocol):
 
     __version__: str
     Builder: _MakeBuilder
+    BuilderFlag: _BuilderFlag
     ComputeCapability: Any
     CudaGraphStrategy: Any
     DataType: _DataType
@@ -300,12 +312,15 @@ class Features:
             its kernels where they run: there they are deprecated and do nothing.
         stream_capturable: a context says whether it can be recorded into a CUDA graph.
         runtime_cache: compiles its kernels on the machine that runs, and can keep them (TensorRT-RTX).
+        user_allocation: an engine can be built so that it never allocates where it runs, without which it may not be
+            recorded (TensorRT-RTX).
     """
 
     compute_capabilities: bool
     timing_cache: bool
     stream_capturable: bool
     runtime_cache: bool
+    user_allocation: bool
 
 
 @dataclass(frozen=True)
@@ -350,18 +365,21 @@ def load(flavour: Flavour | None = None) -> TensorRt:
         module = importlib.import_module(MODULES[chosen])
     except (ImportError, OSError) as error:
         # OSError: the Python package is there, and one of its shared libraries is not.
-        hint = (
-            "pip install tensorrt-rtx"
-            if chosen == "tensorrt-rtx"
-            else "pip install tensorrt; on a Jetson: sudo apt install python3-libnvinfer, and make the "
-            "virtual environment with --system-site-packages"
-        )
+        hint = _how_to_install(chosen)
         raise BackendError(f"{chosen} cannot be imported ({error}); install it with: {hint}") from error
     with _lock:
         known = _loaded.get(chosen)
         if known is None or known.module is not cast(Module, module):
             known = _loaded[chosen] = _describe(cast(Module, module), chosen)
         return known
+
+
+def _how_to_install(flavour: Flavour) -> str:
+    """JetPack has TensorRT as a Debian package, and PyPI's is not for its CUDA; no TensorRT-RTX runs there."""
+    if jetson_release() is None:
+        return f"pip install {flavour}"
+    apt = "sudo apt install python3-libnvinfer, and make the virtual environment with --system-site-packages"
+    return apt if flavour == "tensorrt" else f"TensorRT, as TensorRT-RTX has no kernels for a Jetson: {apt}"
 
 
 def strongly_typed(api: TensorRt) -> int:
@@ -394,6 +412,7 @@ def _describe(module: Module, flavour: Flavour) -> TensorRt:
         runtime_cache=hasattr(module, "CudaGraphStrategy")
         and hasattr(module, "IRuntimeConfig")
         and all(hasattr(module.IRuntimeConfig, name) for name in CHOSEN["IRuntimeConfig"]),
+        user_allocation=hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"),
     )
     return TensorRt(module, flavour, module.__version__, features, _make_logger(module, messages), messages)
 

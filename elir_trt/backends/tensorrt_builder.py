@@ -6,6 +6,7 @@ the GPU that it runs on and needs one; TensorRT-RTX needs none, and what it buil
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import warnings
@@ -25,6 +26,7 @@ from elir_trt.backends.tensorrt_api import (
     Message,
     TensorRt,
 )
+from elir_trt.backends.tensorrt_plan import Plan, read_plan
 from elir_trt.backends.widen import widen_transposed
 from elir_trt.errors import BuildError, ElirWarning
 from elir_trt.files import locked, write_whole
@@ -46,9 +48,10 @@ class EngineBuild:
 
     Attributes:
         data: the serialized engine.
-        layers: layers of the network before TensorRT fused them. How many are left is only known on a GPU.
-        quantized_layers: convolutions and products of that network whose data and weights are both dequantized from
-            8 bits.
+        layers: layers of the network before TensorRT fused them.
+        quantized_layers: convolutions that run in 8 bits, counted in the engine's plan where that can be read
+            (TensorRT-RTX; see :meth:`plan`). Elsewhere convolutions and products of the network whose data and
+            weights are both dequantized from 8 bits: TensorRT may still run these as floats.
         version: of the TensorRT that built it.
         flavour: "tensorrt" or "tensorrt-rtx".
         seconds: wall-clock time.
@@ -63,6 +66,10 @@ class EngineBuild:
     seconds: float
     warnings: tuple[str, ...]
 
+    def plan(self) -> Plan | None:
+        """Its kernels; None: they cannot be read, as in all versions of full TensorRT."""
+        return _plan(self.data, self.flavour)
+
 
 def build_engine(
     onnx: bytes | str | Path,
@@ -71,6 +78,8 @@ def build_engine(
     part: str | None = None,
     timing_cache: Path | None = None,
     workspace_bytes: int | None = None,
+    builder_optimization_level: int | None = None,
+    max_aux_streams: int = 0,
     compute_capabilities: Sequence[str] = (),
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -86,6 +95,10 @@ def build_engine(
             one is warned of and replaced. TensorRT-RTX measures nothing when it builds and leaves the file
             alone.
         workspace_bytes: GPU memory that a layer may use for scratch; None: TensorRT's own limit.
+        builder_optimization_level: 0, the fastest build, to 5, the longest search for fast kernels; None: TensorRT's
+            own, 3.
+        max_aux_streams: streams besides the caller's that an engine may use. With 0, what is recorded into a CUDA
+            graph is one chain, and other work of the GPU is not held up.
         compute_capabilities: GPUs to build for, such as "86" and "120"; TensorRT-RTX only. Empty:
             TensorRT-RTX builds one engine for 8.0, 8.6, 8.9 and 12.0 (others, such as Turing's "75", are to
             be named), TensorRT builds for the GPU that is here.
@@ -125,10 +138,7 @@ def build_engine(
             raise BuildError(f"{part}: {api.flavour} {api.version} does not start{hint}: {text}") from error
         parser = _parse(api, network, onnx, part)
         config = builder.create_builder_config()
-        if workspace_bytes is not None:
-            if workspace_bytes <= 0:
-                raise BuildError(f"{part}: workspace_bytes is {workspace_bytes}; expected a positive number")
-            config.set_memory_pool_limit(api.module.MemoryPoolType.WORKSPACE, workspace_bytes)
+        _set_options(api, config, part, workspace_bytes, builder_optimization_level, max_aux_streams)
         _choose_targets(api, config, compute_capabilities, part)
         cache = None
         if timing_cache is not None and api.features.timing_cache:
@@ -140,7 +150,9 @@ def build_engine(
         return EngineBuild(
             data=data,
             layers=network.num_layers,
-            quantized_layers=_quantized_layers(network) if _has_quantization(onnx) else 0,
+            quantized_layers=_quantized_layers(network, _plan(data, api.flavour))
+            if _has_quantization(onnx)
+            else 0,
             version=api.version,
             flavour=api.flavour,
             seconds=time.perf_counter() - began,
@@ -156,8 +168,17 @@ def _has_quantization(onnx: bytes | str | Path) -> bool:
     return b"DequantizeLinear" in content
 
 
-def _quantized_layers(network: INetworkDefinition) -> int:
-    """Read back from the network, not from the file: what TensorRT has in 8 bits."""
+def _plan(data: bytes, flavour: Flavour) -> Plan | None:
+    if flavour == "tensorrt-rtx":
+        with contextlib.suppress(BuildError):  # The list of kernels is no promise of TensorRT-RTX.
+            return read_plan(data)
+    return None
+
+
+def _quantized_layers(network: INetworkDefinition, plan: Plan | None) -> int:
+    """What TensorRT has in 8 bits: by its plan, else read back from the network; never by the file."""
+    if plan is not None:
+        return plan.quantized_convolutions
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     kinds = [str(layer.type).rsplit(".", 1)[-1] for layer in layers]
     dequantized: set[str] = set()
@@ -206,6 +227,32 @@ def _parse(api: TensorRt, network: INetworkDefinition, onnx: bytes | str | Path,
         # The parser accepts nearly any bytes that hold no graph.
         raise BuildError(f"{part}: not an ONNX file: {api.flavour} {api.version} finds no graph in it")
     return parser
+
+
+def _set_options(
+    api: TensorRt,
+    config: IBuilderConfig,
+    part: str,
+    workspace_bytes: int | None,
+    builder_optimization_level: int | None,
+    max_aux_streams: int,
+) -> None:
+    if workspace_bytes is not None:
+        if workspace_bytes <= 0:
+            raise BuildError(f"{part}: workspace_bytes is {workspace_bytes}; expected a positive number")
+        config.set_memory_pool_limit(api.module.MemoryPoolType.WORKSPACE, workspace_bytes)
+    if builder_optimization_level is not None:
+        if not 0 <= builder_optimization_level <= 5:
+            raise BuildError(
+                f"{part}: builder_optimization_level is {builder_optimization_level}; expected 0 to 5"
+            )
+        config.builder_optimization_level = builder_optimization_level
+    if max_aux_streams < 0:
+        raise BuildError(f"{part}: max_aux_streams is {max_aux_streams}; expected 0 or more")
+    config.max_aux_streams = max_aux_streams
+    if api.features.user_allocation:
+        # Else an engine may allocate while it runs, which cannot be recorded.
+        config.set_flag(api.module.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 def _choose_targets(api: TensorRt, config: IBuilderConfig, names: Sequence[str], part: str) -> None:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from elir_trt.backends.tensorrt_form import FORM, has_form
+
 #: The opset that every TensorRT from 10.3 on takes; FP8 needs 19.
 OPSET = 20
 #: The most values of a group that TensorRT-RTX normalizes in one kernel, measured on its plans.
@@ -23,14 +25,18 @@ def for_tensorrt(data: bytes) -> bytes:
     """The form of a part that every supported TensorRT takes, and that costs it fewest bytes.
 
     Group normalization is lowered to one scale a group (:func:`lower_group_normalization`), concatenations are nested
-    (:func:`nest_concatenations`), the opset is at most :data:`OPSET`. A file in this form comes back as it is.
+    (:func:`nest_concatenations`), the opset is at most :data:`OPSET`. The file's metadata say so, and a file whose
+    metadata do comes back as it is.
 
     Args:
         data: serialized ONNX model of a part.
     """
+    if has_form(data):
+        return data
     model = onnx.load_model_from_string(data)
     lower_group_normalization(model)
     nest_concatenations(model)
+    model.metadata_props.add(key=FORM, value=f"opset {OPSET} or before")
     result: bytes = model.SerializeToString()
     return result
 

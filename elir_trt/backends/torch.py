@@ -45,7 +45,7 @@ class Torch:
     lowers_precision = True
     tunes = False
     rebuilds = False
-    relative_times: Mapping[PartPrecision, float] = {}
+    quantized_residuals = False
 
     def installed(self) -> bool:
         """Whether the package is there."""
@@ -97,6 +97,10 @@ class Torch:
 
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> None:
         """It runs no ONNX files."""
+        return None
+
+    def reason_against(self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision) -> None:
+        """It has no 8 bits."""
         return None
 
     def load(self, bundle: EngineSource, device: str) -> TorchEngines:

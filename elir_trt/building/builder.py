@@ -68,6 +68,9 @@ def build(
     batch: int = 1,
     half_weights: bool = False,
     portable: bool = False,
+    workspace_bytes: int | None = None,
+    builder_optimization_level: int | None = None,
+    max_aux_streams: int = 0,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -83,8 +86,9 @@ def build(
         precision: of the engines: "fp32", "bf16", "fp16", "int8" (but for the first and the last
             convolution), "int8-full" or "fp8" (TensorRT alone), for all parts or as
             "velocity=int8,decoder=fp16"; "auto" searches for the fastest on this machine that keeps
-            ``min_psnr``. A part that its precision takes too far from float32 is built a precision higher, and the
-            manifest says so. None: the recipe's, else FP16 for TensorRT and the CPU's fastest.
+            ``min_psnr``. A part that its precision takes too far from float32, or that is known to gain nothing
+            from it, is built a precision higher, and the manifest says so. None: the recipe's, else FP16 for
+            TensorRT and the CPU's fastest.
         calibrate: clean pictures for INT8, FP8 and "auto", and for float32's reference frames: a folder, an image, a
             video, or arrays ``[H, W, 3]`` (uint8, or floats in [0, 1]); they are degraded as the task's are. None:
             procedural ones.
@@ -97,6 +101,9 @@ def build(
         half_weights: keep the weights of CPU engines and of torch in 16 bits.
         portable: keep the ONNX files beside TensorRT's engines, so that a machine without torch can build these
             again for its GPU (``elir_trt.open(..., on_engine_error="rebuild")``).
+        workspace_bytes, builder_optimization_level, max_aux_streams: of TensorRT, under its names: GPU memory that a
+            layer may use for scratch; how long kernels are searched for, 0 to 5 (None: what TensorRT takes); CUDA
+            streams besides its own that an engine may use.
         force: build even if the cache has this very bundle, and replace what is in ``output``.
         progress: is called as the work goes on.
 
@@ -111,6 +118,12 @@ def build(
             raise BuildError(f"size: {name} is {value}; it must be a positive multiple of {SIZE_MULTIPLE}")
     if not 1 <= batch <= LARGEST_BATCH:
         raise BuildError(f"batch is {batch}; expected 1 to {LARGEST_BATCH}")
+    if workspace_bytes is not None and workspace_bytes <= 0:
+        raise BuildError(f"workspace_bytes is {workspace_bytes}; expected a positive number")
+    if builder_optimization_level is not None and not 0 <= builder_optimization_level <= 5:
+        raise BuildError(f"builder_optimization_level is {builder_optimization_level}; expected 0 to 5")
+    if max_aux_streams < 0:
+        raise BuildError(f"max_aux_streams is {max_aux_streams}; expected 0 or more")
     if min_psnr <= 0:
         raise BuildError(f"min_psnr is {min_psnr:g}; expected more than 0 dB")
     if calibrate is not None and not can_quantize():
@@ -140,6 +153,9 @@ def build(
         half_weights=half_weights,
         quantized=leaves_engines and can_quantize(),
         portable=leaves_engines or (portable and any(backend.rebuilds for backend in chosen)),
+        workspace_bytes=workspace_bytes,
+        builder_optimization_level=builder_optimization_level,
+        max_aux_streams=max_aux_streams,
         tensorrt="+".join(tags) or None,
         gpu=gpu_tag() if tags else None,
     )
@@ -291,7 +307,9 @@ class _Work:
         """Make the engine of a part in the files ``names``."""
         files = [self.folder / name for name in names]
         files[0].parent.mkdir(exist_ok=True)
-        options = CompileOptions(self.specification.precision, half, cache_folder() / "timing", say)
+        options = CompileOptions.of(
+            self.specification, half_weights=half, cache=cache_folder() / "timing", progress=say
+        )
         return backend.compile(source, files, options)
 
     def build_part(
@@ -304,15 +322,14 @@ class _Work:
         if self.specification.portable and backend.rebuilds:
             file = self.folder / onnx_file(part)
             file.parent.mkdir(exist_ok=True)
-            file.write_bytes(source.onnx(backend.base_precision(self.specification.precision)))
+            whole = backend.base_precision(self.specification.precision)
+            file.write_bytes(source.onnx(whole) if built.portable is None else built.portable)
         error = source.relative_error if built.relative_error is None else built.relative_error
         record = PartRecord(relative_error=error, seconds=built.seconds, layers=built.layers)
         if choice is not None:
             quantized = choice.precisions[part] in ("int8", "int8-full", "fp8")
             if quantized and built.quantized_layers == 0:
-                raise BuildError(
-                    f"{part}: {backend.title}'s network has no layer in {choice.precisions[part]}"
-                )
+                raise BuildError(f"{part}: {backend.title} runs no layer in {choice.precisions[part]}")
             record = choice.records[part].model_copy(
                 update={
                     "seconds": built.seconds,

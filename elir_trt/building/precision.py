@@ -20,8 +20,8 @@ from elir_trt.backends import get, reference
 from elir_trt.backends.base import Array, Run
 from elir_trt.building.calibration import Tensors, part_inputs
 from elir_trt.building.export import conditioning_table, export_part, relative_error
-from elir_trt.building.quantize import quantize, run_file
-from elir_trt.building.typed import Half, narrow, overflowing
+from elir_trt.building.quantize import Scheme, quantize, run_file
+from elir_trt.building.typed import Half, count_multiplications, narrow, overflowing
 from elir_trt.errors import BuildError
 from elir_trt.manifest import PartRecord, SearchRow
 from elir_trt.model.elir import Elir
@@ -36,6 +36,7 @@ Say = Callable[[str], None]
 LEAST_PSNR = 30.0
 #: Runs of which the median time is taken, after one that is not counted.
 _RUNS = 15
+_EIGHT_BITS = ("int8", "int8-full", "fp8")
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Chooser:
         self._floats: dict[str, bytes] = {}
         self._made: dict[tuple[str, PartPrecision], bytes] = {}
         self._runs: dict[tuple[str, PartPrecision], Run] = {}
+        self._reasons: dict[tuple[str, PartPrecision], str | None] = {}
         self.notes: dict[str, str] = {}
         self._fed = part_inputs(model, recipe, calibration.frames)
         self._held_out = part_inputs(model, recipe, calibration.held_out, seed=1)
@@ -96,8 +98,9 @@ class Chooser:
         key = (part, precision)
         if key not in self._made:
             data = self.float_file(part)
-            if precision in ("int8", "int8-full", "fp8"):
-                data = quantize(data, self._fed[part], precision)
+            if precision in _EIGHT_BITS:
+                residuals = self.backend.quantized_residuals
+                data = quantize(data, self._fed[part], cast(Scheme, precision), residuals=residuals)
             self._made[key] = data if self.backend.lowers_precision else self._typed(part, precision, data)
         return self._made[key]
 
@@ -168,14 +171,21 @@ class Chooser:
             worst = max(worst, float(np.mean([np.mean((a - b) ** 2) for a, b in pairs])))
         return worst
 
-    def milliseconds(self, part: str, precisions: Sequence[PartPrecision]) -> list[float]:
-        """Times of a part on this machine's CPU; where the backend's cannot be taken, what float32 takes, scaled."""
-        feed = self._held_out[part][0]
-        shares = self.backend.relative_times
-        if shares:
-            (whole,) = _median_ms([self._reference[part]], feed)
-            return [shares.get(precision, 1.0) * whole for precision in precisions]
-        return _median_ms([self.run(part, precision) for precision in precisions], feed)
+    def milliseconds(self, part: str, precisions: Sequence[PartPrecision]) -> list[float] | None:
+        """Times of a part on this machine's CPU; None: the backend's engines do not run there."""
+        if "cpu" not in self.backend.devices:
+            return None
+        return _median_ms([self.run(part, precision) for precision in precisions], self._held_out[part][0])
+
+    def reason_against(self, part: str, precision: PartPrecision) -> str | None:
+        """Why a part gains nothing from 8 bits, as far as the backend knows; None: it may, or it has none."""
+        if precision not in _EIGHT_BITS:
+            return None
+        key = (part, precision)
+        if key not in self._reasons:
+            files = (self.file(part, precision), self.file(part, self.base))
+            self._reasons[key] = self.backend.reason_against(part, *files, precision)
+        return self._reasons[key]
 
     # Choosing
 
@@ -200,20 +210,30 @@ class Chooser:
     def search(self, floor: float, say: Say) -> Choice:
         """The fastest assignment whose restored frames keep ``floor`` dB of PSNR against float32.
 
+        Where engines cannot be timed, the one with the least arithmetic: multiplications, by the bits that they have.
         Each part is measured alone in every precision. Squared errors of independent roundings add up, which orders
         the assignments worth running; what is taken was run as a whole.
         """
-        candidates: tuple[PartPrecision, ...] = (self.base, "int8", "int8-full")
         rows: list[SearchRow] = []
         measured: dict[tuple[str, PartPrecision], tuple[float, float]] = {}
         for part in PARTS:
             say(f"{self.backend.name}: measuring the {part}")
-            for precision, ms in zip(candidates, self.milliseconds(part, candidates), strict=True):
+            candidates: list[PartPrecision] = [self.base]
+            for precision in ("int8", "int8-full"):
+                reason = self.reason_against(part, precision)
+                if reason is None:
+                    candidates.append(precision)
+                else:
+                    self._note(part, reason)
+            times = self.milliseconds(part, candidates)
+            for index, precision in enumerate(candidates):
+                ms = None if times is None else times[index]
                 error = self.error(part, precision)
                 squared = self.squared_error({part: precision})
                 fits = error <= PART_BOUNDS[precision]
                 if fits:
-                    measured[part, precision] = (ms, squared)
+                    cost = self._arithmetic(part, precision) if ms is None else ms
+                    measured[part, precision] = (cost, squared)
                 rows.append(
                     SearchRow(
                         part=part,
@@ -225,17 +245,17 @@ class Chooser:
                     )
                 )
             if all((part, precision) not in measured for precision in candidates):
-                (ms,) = self.milliseconds(part, ["fp32"])
-                measured[part, "fp32"] = (ms, 0.0)
-        times = {"encoder": 1, "coarse": 1, "velocity": self.recipe.default_steps, "decoder": 1}
+                times = self.milliseconds(part, ["fp32"])
+                measured[part, "fp32"] = (self._arithmetic(part, "fp32") if times is None else times[0], 0.0)
+        calls = {"encoder": 1, "coarse": 1, "velocity": self.recipe.default_steps, "decoder": 1}
         options = [[key for key in measured if key[0] == part] for part in PARTS]
 
-        def cost(keys: Sequence[tuple[str, PartPrecision]]) -> float:
+        def cost_of(keys: Sequence[tuple[str, PartPrecision]]) -> float:
             # Steps that are not taken by default count a little: someone may ask for them.
-            return sum(max(times[key[0]], 0.01) * measured[key][0] for key in keys)
+            return sum(max(calls[key[0]], 0.01) * measured[key][0] for key in keys)
 
         limit = 10 ** (-floor / 10)
-        for keys in sorted(itertools.product(*options), key=cost):
+        for keys in sorted(itertools.product(*options), key=cost_of):
             if sum(measured[key][1] for key in keys) > 1.5 * limit:
                 continue
             precisions = dict(keys)
@@ -247,12 +267,20 @@ class Chooser:
 
     def _within_bounds(self, part: str, precision: PartPrecision) -> PartPrecision:
         while precision != "fp32":
-            error = self.error(part, precision)
-            if error <= PART_BOUNDS[precision]:
-                break
-            self._note(part, f"{precision} was off by {error:.3f} of {PART_BOUNDS[precision]:.3f}")
+            reason = self.reason_against(part, precision)
+            if reason is None:
+                error = self.error(part, precision)
+                if error <= PART_BOUNDS[precision]:
+                    break
+                reason = f"{precision} was off by {error:.3f} of {PART_BOUNDS[precision]:.3f}"
+            self._note(part, reason)
             precision = self._higher(precision)
         return precision
+
+    def _arithmetic(self, part: str, precision: PartPrecision) -> float:
+        """Multiplications of a part's convolutions, by bits."""
+        bits = 8 if precision in _EIGHT_BITS else 32 if precision == "fp32" else 16
+        return bits * count_multiplications(self.float_file(part))
 
     def _higher(self, precision: PartPrecision) -> PartPrecision:
         if precision == "int8-full":

@@ -5,6 +5,7 @@ Nodes named as wide stay in float32, between two casts: those whose values overf
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -33,6 +34,23 @@ def float_tensors(model: onnx.ModelProto) -> set[str]:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             found.add(value.name)
     return found
+
+
+def count_multiplications(data: bytes) -> int:
+    """Multiplications of all convolutions of a file whose shapes are static."""
+    graph = infer_shapes(onnx.load_model_from_string(data)).graph
+    shapes = {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output, *graph.value_info)
+    }
+    weights = {initializer.name: math.prod(initializer.dims) for initializer in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            # Each weight is used at each place of the output; of a transposed convolution, of the input.
+            batch, _, *places = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]
+            total += weights[node.input[1]] * batch * math.prod(places)
+    return total
 
 
 def narrow(data: bytes, half: Half, wide: Sequence[str] = ()) -> bytes:

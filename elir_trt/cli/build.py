@@ -60,6 +60,19 @@ def build(
     portable: Annotated[
         bool, typer.Option("--portable", help="Keep the ONNX files, to build TensorRT engines elsewhere.")
     ] = False,
+    workspace: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1, help="MiB of GPU memory that a layer of TensorRT may use. Default: TensorRT's own."
+        ),
+    ] = None,
+    builder_optimization_level: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, max=5, help="TensorRT's: 0 builds fast, 5 searches long. Default: its own, 3."),
+    ] = None,
+    max_aux_streams: Annotated[
+        int, typer.Option(min=0, help="CUDA streams besides its own that a TensorRT engine may use.")
+    ] = 0,
     force: Annotated[bool, typer.Option(help="Build again, and replace the output.")] = False,
 ) -> None:
     """Make a bundle of a recipe and a checkpoint."""
@@ -90,6 +103,9 @@ def build(
             batch=batch,
             half_weights=half_weights,
             portable=portable,
+            workspace_bytes=None if workspace is None else workspace << 20,
+            builder_optimization_level=builder_optimization_level,
+            max_aux_streams=max_aux_streams,
             force=force,
             progress=show,
         )

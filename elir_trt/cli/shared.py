@@ -55,7 +55,7 @@ def search_table(rows: Sequence[SearchRow]) -> Table:
         table.add_row(
             row.part,
             row.precision,
-            f"{row.ms:.1f}",
+            "-" if row.ms is None else f"{row.ms:.1f}",
             f"{row.psnr:.1f}",
             f"{row.relative_error:.1e}",
             "" if row.within_bounds else "beyond its bound",

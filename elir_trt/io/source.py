@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from elir_trt.closing import Closing
 from elir_trt.errors import ElirError
 from elir_trt.formats import PixelFormat
 
@@ -41,10 +41,7 @@ class Unreadable:
     error: ElirError
 
 
-_Self = TypeVar("_Self", bound="Source")
-
-
-class Source(ABC):
+class Source(Closing):
     """Gives frames, in order. To read from a new place, derive from this and write ``__iter__``.
 
     A source is iterated over once, by :func:`elir_trt.io.pump`, in a thread of its own: reading may block. It is
@@ -73,22 +70,11 @@ class Source(ABC):
         What it raises ends the work: nothing follows.
         """
 
-    def stop(self) -> None:  # noqa: B027  (most sources need not)
+    def stop(self) -> None:
         """No more frames are wanted. Comes from another thread than the one that iterates.
 
         Sources that may wait long for a frame see to it that the iteration ends soon.
         """
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Free what the source holds. The iteration is over by then."""
-
-    def __enter__(self: _Self) -> _Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -9,7 +9,6 @@ import warnings
 from collections import deque
 from dataclasses import replace
 from fractions import Fraction
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -290,12 +289,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is None:
             self.close()
         elif issubclass(kind, KeyboardInterrupt) and self._written:

@@ -125,7 +125,7 @@ def _build_into(
 ) -> None:
     backend = backends.get(name)
     np.save(folder / CONDITIONING, bundle.table, allow_pickle=False)
-    options = CompileOptions(precision=specification.precision, cache=cache, progress=say)
+    options = CompileOptions.of(specification, cache=cache, progress=say)
     records: dict[str, PartRecord] = {}
     for part in PARTS:
         say(f"{backend.title}: making the {part} engine")
@@ -134,7 +134,13 @@ def _build_into(
         files = [folder / file for file in backend.engine_files(part)]
         files[0].parent.mkdir(exist_ok=True)
         built = backend.compile(_KeptPart(part, onnx), files, options)
-        records[part] = record.model_copy(update={"seconds": built.seconds, "layers": built.layers})
+        records[part] = record.model_copy(
+            update={
+                "seconds": built.seconds,
+                "layers": built.layers,
+                "quantized_layers": built.quantized_layers,
+            }
+        )
         reference = bundle.read_reference(part)
         if reference is not None:
             _write(folder, dict(zip(reference_files(part, len(reference)), reference, strict=True)))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -15,20 +15,25 @@ import pytest
 import torch
 from bundles import small_recipe
 from onnx import TensorProto, numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
 
 import elir_trt
+from elir_trt.backends.tensorrt_builder import build_engine
+from elir_trt.backends.tensorrt_plan import read_plan
+from elir_trt.backends.tensorrt_rewrite import for_tensorrt
 from elir_trt.building import build, precision
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part, relative_error
 from elir_trt.building.precision import Chooser
-from elir_trt.building.quantize import count_quantized, quantize, run_file
+from elir_trt.building.quantize import Scheme, count_quantized, quantize, run_file
 from elir_trt.building.request import parse_precision
-from elir_trt.building.typed import narrow, overflowing
+from elir_trt.building.typed import count_multiplications, narrow, overflowing
 from elir_trt.bundle import Bundle
 from elir_trt.cli import main
 from elir_trt.errors import BuildError, CalibrationError
 from elir_trt.model import load_model
-from elir_trt.parts import PARTS
+from elir_trt.model.engine_parts import part_module
+from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.procedural import dead_leaves
 from elir_trt.recipe import Recipe
 from elir_trt.samples import Samples, load_samples
@@ -342,9 +347,10 @@ def test_a_tampered_scale_makes_verify_fail(
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_tensorrt_rtx_builds_engines_that_are_quantized(
+def test_tensorrt_rtx_builds_floats_where_8_bits_gain_nothing(
     scheme: str, recipe: Recipe, small_checkpoint: Path, pictures: list[np.ndarray], tmp_path: Path
 ) -> None:
+    """By the kernels of its engines: its convolutions in 8 bits write float32, which others have to read."""
     report = build(
         recipe,
         small_checkpoint,
@@ -354,11 +360,64 @@ def test_tensorrt_rtx_builds_engines_that_are_quantized(
         calibrate=pictures,
     )
     records = report.manifest.parts["tensorrt-rtx"]
-    quantized = {part for part in records if (records[part].precision or "").startswith(scheme)}
-    assert quantized, records
-    for part, record in records.items():
-        assert (record.quantized_layers or 0) > 3 if part in quantized else not record.quantized_layers
+    for part in ("encoder", "velocity", "decoder"):
+        assert (records[part].precision, records[part].quantized_layers) == ("fp16", 0)
+        assert re.fullmatch(
+            rf"{scheme} needs \d+ kernels and \d+ MB where the float needs \d+ and \d+; "
+            r"(\d+) of its \1 convolutions in 8 bits write float32",
+            records[part].note or "",
+        )
+        plan = read_plan((tmp_path / "b" / "tensorrt-rtx" / f"{part}.engine").read_bytes())
+        assert plan.quantized_convolutions == 0 and plan.float32_outputs() == ()
+    assert records["coarse"].note is None
     assert (tmp_path / "b" / "reference" / "decoder.xml").is_file()
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_tensorrt_rtx_engines_in_8_bits_are_counted_by_their_kernels(
+    scheme: str, model: Any, fed: dict[str, Any]
+) -> None:
+    """Who times engines may build them all the same."""
+    data = export_part(model, "encoder", size=SIZE).data
+    quantized = narrow(quantize(data, fed["encoder"], cast(Scheme, scheme)), "fp16")
+    built = build_engine(for_tensorrt(quantized), flavour="tensorrt-rtx", part="encoder")
+    plan = built.plan()
+    assert plan is not None
+    assert built.quantized_layers == plan.quantized_convolutions > 3
+
+
+def test_auto_without_times_takes_the_least_arithmetic(
+    recipe: Recipe, model: Any, calibration: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines of TensorRT run on no CPU, and no time of a CPU stands for theirs."""
+    chooser = Chooser(model, recipe, calibration, size=SIZE, backend="tensorrt", base="fp16")
+    refused = {("decoder", "int8"), ("decoder", "int8-full")}
+    reason = "int8 needs more"
+    monkeypatch.setattr(
+        chooser, "reason_against", lambda part, precision: reason if (part, precision) in refused else None
+    )
+    errors = {"int8": 0.02, "int8-full": 0.04, "fp16": 1e-3}
+    monkeypatch.setattr(chooser, "error", lambda part, precision: errors[precision])
+    monkeypatch.setattr(chooser, "squared_error", lambda precisions: 1e-6 * len(precisions))
+    choice = chooser.search(40.0, lambda text: None)
+    assert choice.precisions == {"encoder": "int8", "coarse": "int8", "velocity": "int8", "decoder": "fp16"}
+    assert {row.ms for row in choice.search} == {None}
+    assert not refused & {(row.part, row.precision) for row in choice.search}
+    assert choice.records["decoder"].note == f"{reason}; {reason}"
+    # What is added to a convolution in 8 bits is in 8 bits.
+    nodes = onnx.load_model_from_string(choice.files["encoder"]).graph.node
+    dequantized = {name for n in nodes if n.op_type == "DequantizeLinear" for name in n.output}
+    assert any(n.op_type == "Add" and dequantized & set(n.input) for n in nodes)
+
+
+def test_multiplications_are_those_of_torch(model: Any) -> None:
+    for part in PARTS:
+        module = part_module(model, part)
+        shapes = part_shapes(model.architecture, SIZE, model.fmir.condition_width)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(*(torch.zeros(shapes[name]) for name in TENSORS[part][0]))
+        data = export_part(model, part, size=SIZE).data
+        assert 2 * count_multiplications(data) == pytest.approx(counter.get_total_flops(), rel=1e-6)
 
 
 def test_shipped_bundle_verifies(tmp_path: Path) -> None:

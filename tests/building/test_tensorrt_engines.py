@@ -1,7 +1,9 @@
 """Engines of every supported TensorRT, as far as they run without its libraries and a GPU: on stand-ins."""
 
+import contextlib
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from bundles import small_recipe
 from tensorrt_stand_ins import VERSIONS, names, strict
 
 from elir_trt.backends import tensorrt
-from elir_trt.errors import BackendError
+from elir_trt.errors import BackendError, ElirWarning
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 
 
@@ -20,6 +22,8 @@ class Engines:
     def __init__(self, version: str, shapes: dict[str, tuple[int, ...]]) -> None:
         self.refused = ""
         self.dtype = "DataType.HALF"
+        self.capturable = True
+        self.asked: list[int] = []
         self.contexts: dict[str, Any] = {}
         self.deserialized: list[bytes] = []
         outer = self
@@ -56,7 +60,7 @@ class Engines:
 
         context = make(
             "IExecutionContext",
-            is_stream_capturable=lambda self, stream: True,
+            is_stream_capturable=lambda self, stream: outer.asked.append(stream) or outer.capturable,
             execute_async_v3=execute,
             set_device_memory=lambda self, memory, size: setattr(self, "_block", (memory, size)),
             set_tensor_address=lambda self, name, memory: self._bound.update({name: memory}) or True,
@@ -91,6 +95,7 @@ class Engines:
             outer.logger = logger
 
         classes = {
+            "BuilderFlag": make("BuilderFlag", REQUIRE_USER_ALLOCATION="user allocation")(),
             "CudaGraphStrategy": types.SimpleNamespace(DISABLED="disabled"),
             "ExecutionContextAllocationStrategy": make(
                 "ExecutionContextAllocationStrategy", USER_MANAGED="user managed"
@@ -174,6 +179,52 @@ def test_runs_with_the_names_of_every_version(
         tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), 1, core)
         assert stand_in.deserialized == [b"compiled here"] == [kept.read_bytes()]
         assert [path.name for path in kept.parent.iterdir()] == ["runtime.cache"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_engines_that_cannot_be_recorded_are_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, bundle: Any, version: str
+) -> None:
+    stand_in, flavour = engines(monkeypatch, version, bundle)
+    bound = tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), 1, Core())
+    bound["encoder"](7)
+    assert stand_in.asked == ([7] if flavour == "tensorrt-rtx" else [])
+    stand_in.capturable = False
+    if flavour == "tensorrt":  # which has no such question
+        bound["velocity"](7)
+        return
+    with pytest.warns(ElirWarning, match=r"tensorrt-rtx 1\..* cannot record the velocity engine") as caught:
+        for _ in range(3):
+            bound["velocity"](7)
+    assert len(caught) == 1
+    assert stand_in.contexts["velocity"]._handles == [7, 7, 7]
+
+
+def test_engines_live_in_the_primary_context(monkeypatch: pytest.MonkeyPatch, bundle: Any) -> None:
+    """Whatever context the thread has: what was made in another could not be used by the core."""
+    seen: list[str] = []
+    stand_in, flavour = engines(monkeypatch, "10.3.0", bundle)
+
+    @contextlib.contextmanager
+    def primary() -> Iterator[None]:
+        seen.append("in")
+        yield
+        seen.append("out")
+
+    monkeypatch.setattr(tensorrt, "primary_context", primary)
+    runtime = stand_in.module.__dict__["Runtime"]
+    deserialize = runtime.deserialize_cuda_engine
+
+    def noted(self: Any, content: bytes) -> Any:
+        seen.append("load")
+        return deserialize(self, content)
+
+    monkeypatch.setattr(runtime, "deserialize_cuda_engine", noted)
+    backend = tensorrt.TensorRtEngines(bundle, flavour)
+    assert seen == ["in", *["load"] * 4, "out", "in", "out"]
+    seen.clear()
+    backend.bind((64, 128), 1, Core())
+    assert seen == ["in", "out"] * 4
 
 
 def test_engines_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, bundle: Any) -> None:

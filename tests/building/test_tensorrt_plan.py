@@ -111,10 +111,10 @@ def test_int8_is_refused_with_the_reason(quantized: bytes, plans: dict[str, Plan
     assert reason is not None
     assert eight.bytes > 2 * plans["encoder"].bytes
     assert reason.startswith(
-        f"INT8 needs 71 kernels and {eight.bytes / 1e6:.0f} MB where the float needs 37 and "
+        f"int8 needs 71 kernels and {eight.bytes / 1e6:.0f} MB where the float needs 37 and "
         f"{plans['encoder'].bytes / 1e6:.0f}"
     )
-    assert reason.endswith("33 of its 33 INT8 convolutions write float32")
+    assert reason.endswith("33 of its 33 convolutions in 8 bits write float32")
 
 
 def test_eight_bits_are_counted_in_the_plan(quantized: bytes, plans: dict[str, Plan]) -> None:
@@ -124,7 +124,7 @@ def test_eight_bits_are_counted_in_the_plan(quantized: bytes, plans: dict[str, P
     assert count_quantized(onnx.load_model_from_string(data)) == 33
     plan = read_plan(turing.data)
     assert plan.quantized_convolutions == 0
-    assert reason_against_quantized(plan, plans["encoder"], "fp8") == "the engine has no convolution in FP8"
+    assert reason_against_quantized(plan, plans["encoder"], "fp8") == "the engine has no convolution in fp8"
 
 
 def test_residuals_join_in_eight_bits(model: Elir, files: dict[str, bytes], quantized: bytes) -> None:
@@ -148,13 +148,21 @@ def kernel(reads: str, writes: str, size: int = 1000, convolves: bool = True) ->
     return Kernel("corrltn" if convolves else "function", "k", *tensors, ("node",), convolves)
 
 
-def test_eight_bits_that_save_something_are_taken() -> None:
+def test_eight_bits_are_taken_where_nothing_becomes_worse() -> None:
     floating = Plan((kernel("half", "half"),) * 4)
     assert floating.bytes == 16_000
     assert reason_against_quantized(Plan((kernel("int8", "int8"),) * 4), floating) is None
-    fewer = Plan((kernel("int8", "float", 4000),) * 3)
-    assert fewer.bytes > floating.bytes and reason_against_quantized(fewer, floating) is None
-    assert reason_against_quantized(Plan((kernel("int8", "float"),) * 4), floating) is not None
+    fewer = Plan((kernel("int8", "int8", 8001),))
+    assert (
+        reason_against_quantized(fewer, floating)
+        == "int8 needs 1 kernels and 0 MB where the float needs 4 and 0"
+    )
+    more = Plan((kernel("int8", "int8"),) * 5)
+    assert more.bytes < floating.bytes and reason_against_quantized(more, floating) is not None
+    wide = Plan((kernel("int8", "float"),) * 2)
+    assert (wide.launches, wide.bytes) < (floating.launches, floating.bytes)
+    reason = reason_against_quantized(wide, floating, "fp8")
+    assert reason is not None and reason.endswith("2 of its 2 convolutions in 8 bits write float32")
 
 
 def test_a_tensor_that_is_read_twice_is_counted_once() -> None:

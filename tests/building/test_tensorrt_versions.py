@@ -67,7 +67,7 @@ def test_tensorrt_is_imported_in_one_place() -> None:
 def test_builds_with_the_names_of_every_version(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
 ) -> None:
-    install(monkeypatch, version)
+    stand_in = install(monkeypatch, version)
     flavour: tensorrt_api.Flavour = "tensorrt-rtx" if version.startswith("rtx") else "tensorrt"
     calls: list[tuple[str, int, int]] = []
     built = build_engine(
@@ -76,6 +76,8 @@ def test_builds_with_the_names_of_every_version(
         part="encoder",
         timing_cache=tmp_path / "timing.cache",
         workspace_bytes=1 << 30,
+        builder_optimization_level=5,
+        max_aux_streams=2,
         compute_capabilities=["75", "120"] if flavour == "tensorrt-rtx" else [],
         progress=lambda *call: calls.append(call),
     )
@@ -87,6 +89,35 @@ def test_builds_with_the_names_of_every_version(
     features = tensorrt_api.load(flavour).features
     assert features.timing_cache == (tmp_path / "timing.cache").exists() == (flavour == "tensorrt")
     assert features.compute_capabilities == features.stream_capturable == (flavour == "tensorrt-rtx")
+    (config,) = stand_in.configs
+    assert (config.builder_optimization_level, config.max_aux_streams) == (5, 2)
+    assert config._limits == ((0, 1 << 30),)
+    # Without it, TensorRT-RTX does not promise that what it builds can be recorded.
+    assert config._flags == (("user allocation",) if flavour == "tensorrt-rtx" else ())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_engine_has_one_stream_unless_asked(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    stand_in = install(monkeypatch, version)
+    build_engine(ONNX, flavour="tensorrt-rtx" if version.startswith("rtx") else "tensorrt", part="encoder")
+    (config,) = stand_in.configs
+    assert (config.max_aux_streams, config.builder_optimization_level, config._limits) == (0, 3, ())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workspace_bytes": -1}, "encoder: workspace_bytes is -1; expected a positive number"),
+        ({"builder_optimization_level": 6}, "encoder: builder_optimization_level is 6; expected 0 to 5"),
+        ({"max_aux_streams": -1}, "encoder: max_aux_streams is -1; expected 0 or more"),
+    ],
+)
+def test_bad_options_are_named(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, int], message: str
+) -> None:
+    install(monkeypatch, FULL[0])
+    with pytest.raises(BuildError, match=message):
+        build_engine(ONNX, flavour="tensorrt", part="encoder", **options)  # type: ignore[arg-type]
 
 
 def test_stand_ins_are_strict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,3 +106,20 @@ def test_memory_is_flat(gpu: Library) -> None:
         core.submit(frame)
         core.result()
     assert before - gpu.free_bytes() <= 0
+
+
+def test_reused_tiles_are_recorded_kind_by_kind(gpu: Library) -> None:
+    """More kinds than recordings are kept for, each often enough to be recorded."""
+    size = (90, 131)
+    core = stream_of(size, recipe_of("tile"), gpu, noise="off", keep_tiles=True)
+    host = stream_of(size, recipe_of("tile"), noise="off", keep_tiles=True)
+    rng = np.random.default_rng(3)
+    kinds = [[tile for tile in range(6) if mask >> tile & 1] for mask in range(20)]
+    for reuse in [[], *kinds, *kinds, *kinds, *kinds[:3]]:
+        frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        for stream in (core, host):
+            stream.submit(frame, reuse=reuse)
+        found, right = core.result(), host.result()
+        assert found.error is None and right.error is None
+        assert int(np.abs(found.frame.astype(int) - right.frame.astype(int)).max()) <= BOUNDS["float32"]
+    assert core.execution_mode == "graph"

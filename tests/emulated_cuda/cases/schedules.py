@@ -53,6 +53,25 @@ def test_frames_of_the_cpu(library: EmulatedLibrary, gpu: Gpu, schedule: str, se
 
 
 @pytest.mark.parametrize(("schedule", "seed"), CASES)
+def test_tiles_of_the_last_frame(library: EmulatedLibrary, gpu: Gpu, schedule: str, seed: int) -> None:
+    """Two frames in flight: the second takes tiles that the first has not restored yet."""
+    gpu.reset(schedule, seed)
+    options: dict[str, Any] = {"noise": "off", "steps": 2, "depth": 3, "keep_tiles": True}
+    for extra in ({}, {"record": False}):
+        core = stream_of(SIZES["tile"], recipe_of("tile"), library, **options, **extra)
+        host = stream_of(SIZES["tile"], recipe_of("tile"), **options)
+        for frame, reuse in zip(frames_of("tile"), ([], [0], [0], [0], [1, 3], [], [1, 3]), strict=True):
+            core.submit(frame, reuse=reuse)
+            host.submit(frame, reuse=reuse)
+            if core.stats()["pending"] == 3:
+                assert_near(core.result().frame, host.result().frame)
+        core.close()
+        host.close()
+        for _ in range(2):
+            assert_near(core.result().frame, host.result().frame)
+
+
+@pytest.mark.parametrize(("schedule", "seed"), CASES)
 def test_frames_of_the_gpu(library: EmulatedLibrary, gpu: Gpu, schedule: str, seed: int) -> None:
     """Made on streams of their producers, and results that are dropped while a consumer works on them."""
     gpu.reset(schedule, seed)
