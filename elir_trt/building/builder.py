@@ -224,7 +224,7 @@ def _build_into(
         ) from error
     recipe = specification.recipe
     chosen = [known_backends.get(name) for name in specification.backends]
-    total = 1 + len(PARTS) * len(chosen)
+    total = 1 + len(PARTS) * max(1, len(chosen))
     progress("reading the checkpoint", 0, total)
     model = load_model(weights, recipe.architecture)
     np.save(folder / CONDITIONING, conditioning_table(model, recipe.steps), allow_pickle=False)
@@ -232,8 +232,9 @@ def _build_into(
     width = model.fmir.condition_width
     if not chosen:
         assert samples is not None
-        say = partial(_say, progress, 1, total, "")
-        variants, gate = write_portable(folder, specification, model, samples, say)
+        variants, gate = write_portable(
+            folder, specification, model, samples, lambda what, done: progress(what, done, total)
+        )
         progress("done", total, total)
         return write_manifest(folder, specification, width, {}, {}, versions, variants, gate)
     work = _Work(folder, specification, model)

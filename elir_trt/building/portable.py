@@ -6,9 +6,10 @@ Which of the forms runs is not decided here: each machine measures (:mod:`elir_t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -31,7 +32,13 @@ from elir_trt.reference import restore, to_image
 from elir_trt.samples import Samples
 from elir_trt.tolerances import PART_BOUNDS, PartPrecision
 
-Say = Callable[[str], None]
+
+class Progress(Protocol):
+    """Is called with what is being done, and how many parts are done."""
+
+    def __call__(self, what: str, done: int) -> None: ...
+
+
 #: Frames that engines are compared on; they are most of what a reference adds to a bundle's size.
 GATE_FRAMES = 2
 
@@ -45,7 +52,7 @@ class PortableParts:
         specification: of it. With ``half_weights`` the FP16 file alone is kept, which the CPU runs in float32 too.
         model: the restorer in float32.
         samples: frames, degraded as the task's are.
-        say: is called with what is being done.
+        progress: is called with what is being done.
         records: of what was written, by part and precision.
     """
 
@@ -53,7 +60,7 @@ class PortableParts:
     specification: BuildSpecification
     model: Elir
     samples: Samples
-    say: Say
+    progress: Progress
     records: dict[str, dict[PartPrecision, VariantRecord]] = field(default_factory=dict)
 
     def write_part(self, part: str) -> Run:
@@ -80,6 +87,10 @@ class PortableParts:
             self.say(f"{part}: quantizing")
             self._write_quantized(part, exported.data, run)
         return run
+
+    def say(self, text: str) -> None:
+        """Tell what is being done."""
+        self.progress(text, 1 + len(self.records))
 
     def write_reference_frames(self, parts: Mapping[str, Run]) -> GateRecord:
         """Write what float32 makes of held-out frames; ``parts`` in float32."""
@@ -140,13 +151,13 @@ class PortableParts:
 
 
 def write_portable(
-    folder: Path, specification: BuildSpecification, model: Elir, samples: Samples, say: Say
+    folder: Path, specification: BuildSpecification, model: Elir, samples: Samples, progress: Progress
 ) -> tuple[dict[str, dict[PartPrecision, VariantRecord]], GateRecord]:
     """Write the parts and the reference frames of a portable bundle into ``folder``.
 
     Raises:
         BuildError, ExportError: with the reason.
     """
-    parts = PortableParts(folder, specification, model, samples, say)
+    parts = PortableParts(folder, specification, model, samples, progress)
     runs = {part: parts.write_part(part) for part in PARTS}
     return parts.records, parts.write_reference_frames(runs)

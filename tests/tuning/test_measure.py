@@ -15,6 +15,7 @@ import onnx
 import pytest
 from bundles import edit_manifest
 from onnx import numpy_helper
+from tensorrt_stand_ins import FULL, install
 from test_stream import psnr, torch_restored
 
 import elir_trt
@@ -217,6 +218,22 @@ def test_a_gpu_gets_engines_of_whatever_flavour_is_here(
     count = len(said)
     assert open_engines(Bundle(portable_bundle), say=said.append).bundle.path == opened.bundle.path
     assert len(said) == count and loaded[0] == loaded[1] == (opened.bundle.path, "cuda")
+
+
+@pytest.mark.parametrize("version", [FULL[0], FULL[-1]])
+def test_a_gpu_gets_engines_of_the_full_tensorrt(
+    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """Stand-ins with the names of a version build from the very files that it would get."""
+    install(monkeypatch, version)
+    found = object()
+    monkeypatch.setattr(_core, "cuda_problem", lambda: "")
+    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt",))
+    monkeypatch.setattr(backends.get("tensorrt"), "load", lambda bundle, device: found)
+    opened = open_engines(Bundle(portable_bundle))
+    assert opened.engines is found
+    assert opened.bundle.manifest.specification.tensorrt == f"tensorrt-{version}"
+    assert all(opened.bundle.read_engine("tensorrt", part)[0] for part in PARTS)
 
 
 def test_a_gpu_that_refuses_falls_back_to_the_cpu(
