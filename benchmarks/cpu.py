@@ -74,7 +74,11 @@ def measure(task: str, rounds: int, tensorrt: bool) -> dict[str, Any]:
             path = Path(folder) / precision
             build(recipe, f"{folder}/weights.pth", output=path, backends=["openvino"], precision=precision)
             eager, ours, core = [], [], []
-            with elir_trt.open(path) as restorer, restorer.stream(depth=1) as stream, torch.no_grad():
+            with (
+                elir_trt.open(path) as restorer,
+                restorer.stream(depth=1, steps=recipe.steps) as stream,
+                torch.no_grad(),
+            ):
                 for index in range(rounds + 1):
                     began = time.perf_counter()
                     y = model.restore(x, steps=recipe.steps, sigma=recipe.sigma, noise=noise)

@@ -346,10 +346,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="run tests/gpu first")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    checked = check() if arguments.check else None
     problem = _core.cuda_problem()
     if problem:
         raise SystemExit(f"no GPU to measure: {problem}")
+    checked = check() if arguments.check else None
     if not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU; install a torch that was built for CUDA")
     report = measure(arguments.task, arguments.frames, not arguments.no_compile)

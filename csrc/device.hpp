@@ -27,6 +27,13 @@ inline std::size_t element_size(Element element) {
 using Memory = std::shared_ptr<void>;
 using FrameMemory = std::shared_ptr<std::uint8_t>;
 
+// A row of the conditioning table, and where the velocity reads it. Empty: `bytes` is 0.
+struct ConditionRow {
+  const void* from = nullptr;
+  void* to = nullptr;
+  std::size_t bytes = 0;
+};
+
 // Memory of a device, and copies between it and the CPU's.
 class DeviceMemory {
  public:
@@ -80,13 +87,13 @@ class DeviceStages {
 
   // latent_fp32 = coarse + sigma * noise, of a run of tiles, the noise from each tile's place in the field;
   // `latent` is the same in the element type, and may be the same memory where that is float32. `field` null:
-  // no noise.
+  // no noise. The row that the first velocity reads is copied besides.
   virtual void start_latent(const void* coarse, const float* field, float sigma, TileRun run,
-                            float* latent_fp32, void* latent) = 0;
+                            float* latent_fp32, void* latent, const ConditionRow& next) = 0;
 
-  // latent_fp32 += velocity * step, of so many tiles, and its copy in `latent`.
+  // latent_fp32 += velocity * step, of so many tiles, and its copy in `latent`; and the next velocity's row.
   virtual void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
-                          void* latent) = 0;
+                          void* latent, const ConditionRow& next) = 0;
 
   // Clip, round and pack a run of tiles of the output. With several tiles in the frame the outputs are
   // blended where they overlap, and the frame is written with the last one.

@@ -87,33 +87,48 @@ struct Pixels {
 // Throws std::invalid_argument that names the argument, what was found and the formats there are.
 const PixelFormat& find_format(const char* argument, const std::string& name);
 
-// Calls `run` with the layout, and with a null pointer to the word that holds a component, both known to the
-// compiler.
+// Whether the table has a format of this layout and word; with `log2_height`, one that shares chroma so.
+constexpr bool is_in_table(Layout layout, int word, int log2_height = -1) {
+  for (const PixelFormat& format : kPixelFormats) {
+    if (format.layout == layout && format.word() == word &&
+        (log2_height < 0 || format.log2_height == log2_height)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 template <Layout value>
 struct LayoutIs {
   static constexpr Layout layout = value;
 };
 
+// Calls `run` with a null pointer to the word that holds a component of a format.
 template <typename Run>
 void with_word(const PixelFormat& format, Run&& run) {
   if (format.word() == 1) return run(static_cast<std::uint8_t*>(nullptr));
   run(static_cast<std::uint16_t*>(nullptr));
 }
 
+// Calls `run` with the layout and a null pointer to the word, both known to the compiler; only what the table
+// has is compiled.
 template <typename Run>
 void with_storage(const PixelFormat& format, Run&& run) {
   with_word(format, [&](auto* word) {
+    const auto call = [&](auto layout) {
+      if constexpr (is_in_table(decltype(layout)::layout, int(sizeof(*word)))) run(layout, word);
+    };
     switch (format.layout) {
       case Layout::rgb:
-        return run(LayoutIs<Layout::rgb>{}, word);
+        return call(LayoutIs<Layout::rgb>{});
       case Layout::rgba:
-        return run(LayoutIs<Layout::rgba>{}, word);
+        return call(LayoutIs<Layout::rgba>{});
       case Layout::gray:
-        return run(LayoutIs<Layout::gray>{}, word);
+        return call(LayoutIs<Layout::gray>{});
       case Layout::semi_planar:
-        return run(LayoutIs<Layout::semi_planar>{}, word);
+        return call(LayoutIs<Layout::semi_planar>{});
       case Layout::planar:
-        return run(LayoutIs<Layout::planar>{}, word);
+        return call(LayoutIs<Layout::planar>{});
     }
   });
 }

@@ -161,6 +161,31 @@ struct Target {
   }
 };
 
+template <typename Word>
+ELIR_HOST_DEVICE Word gray_of(Rgb<Word> pixel, const Ycc& ycc) {
+  return round_clipped<Word>(luma_of(pixel, ycc), kLargest<Word>);
+}
+
+// Luma of a pixel, and Cb and Cr of the mean of so many, as words of the target.
+template <typename Word>
+ELIR_HOST_DEVICE Word ycc_word(float value, const Target& to) {
+  return static_cast<Word>(round_clipped<Word>(value, to.ycc.most) << to.shift);
+}
+template <typename Word>
+ELIR_HOST_DEVICE Word luma_word(Rgb<Word> pixel, const Target& to) {
+  return ycc_word<Word>(luma_of(pixel, to.ycc) / to.ycc.scale + to.ycc.offset, to);
+}
+template <typename Word>
+ELIR_HOST_DEVICE void chroma_words(const int (&sum)[3], int pixels, const Target& to, Word (&chroma)[2]) {
+  float mean[3];
+  for (int c = 0; c < 3; ++c) {
+    mean[c] = static_cast<float>(sum[c]) * (1.0F / static_cast<float>(pixels));
+  }
+  const float luma = luma_of(mean[0], mean[1], mean[2], to.ycc);
+  chroma[0] = ycc_word<Word>((mean[2] - luma) * to.ycc.cb + to.ycc.centre, to);
+  chroma[1] = ycc_word<Word>((mean[0] - luma) * to.ycc.cr + to.ycc.centre, to);
+}
+
 // Write the pixel at (y, x) of `packed`, red first. Gray is luma of full range; alpha is opaque. Chroma is
 // that of the mean of the pixels that it stands for, written with the first of them.
 template <Layout layout, typename Word>
@@ -172,7 +197,7 @@ ELIR_HOST_DEVICE void repack(const Word* packed, int y, int x, const Target& to)
   const Rgb<Word> rgb = pixel(y, x);
   Word* row = to.row<Word>(0, y);
   if constexpr (layout == Layout::gray) {
-    row[x] = round_clipped<Word>(luma_of(rgb, to.ycc), kLargest<Word>);
+    row[x] = gray_of(rgb, to.ycc);
   } else if constexpr (layout == Layout::rgb || layout == Layout::rgba) {
     Word* out = row + std::ptrdiff_t(x) * (layout == Layout::rgba ? 4 : 3);
     out[to.red] = rgb.v[0];
@@ -180,10 +205,7 @@ ELIR_HOST_DEVICE void repack(const Word* packed, int y, int x, const Target& to)
     out[2 - to.red] = rgb.v[2];
     if constexpr (layout == Layout::rgba) out[3] = static_cast<Word>(kLargest<Word>);
   } else {
-    const auto written = [&](float value) {
-      return static_cast<Word>(round_clipped<Word>(value, to.ycc.most) << to.shift);
-    };
-    row[x] = written(luma_of(rgb, to.ycc) / to.ycc.scale + to.ycc.offset);
+    row[x] = luma_word(rgb, to);
     const int rows = 1 << to.log2_height;
     const int columns = 1 << to.log2_width;
     if (y % rows != 0 || x % columns != 0) return;
@@ -194,22 +216,17 @@ ELIR_HOST_DEVICE void repack(const Word* packed, int y, int x, const Target& to)
         for (int c = 0; c < 3; ++c) sum[c] += one.v[c];
       }
     }
-    float mean[3];
-    for (int c = 0; c < 3; ++c) {
-      mean[c] = static_cast<float>(sum[c]) * (1.0F / static_cast<float>(rows * columns));
-    }
-    const float luma = luma_of(mean[0], mean[1], mean[2], to.ycc);
-    const Word cb = written((mean[2] - luma) * to.ycc.cb + to.ycc.centre);
-    const Word cr = written((mean[0] - luma) * to.ycc.cr + to.ycc.centre);
+    Word chroma[2];
+    chroma_words(sum, rows * columns, to, chroma);
     const int down = y >> to.log2_height;
     const std::ptrdiff_t across = x >> to.log2_width;
     if constexpr (layout == Layout::semi_planar) {
       Word* out = to.row<Word>(1, down) + 2 * across;
-      out[0] = cb;
-      out[1] = cr;
+      out[0] = chroma[0];
+      out[1] = chroma[1];
     } else {
-      to.row<Word>(1, down)[across] = cb;
-      to.row<Word>(2, down)[across] = cr;
+      to.row<Word>(1, down)[across] = chroma[0];
+      to.row<Word>(2, down)[across] = chroma[1];
     }
   }
 }

@@ -281,15 +281,16 @@ void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& tim
   timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
   timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
   timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
+  const auto row_of = [&](int k) {
+    return k < params.steps ? ConditionRow{table + std::size_t(k) * row, condition_, row} : ConditionRow{};
+  };
   timed(Stage::start, times,
-        [&] { device_->start_latent(coarse_, field, options_.sigma, run, latent_fp32, latent_); });
+        [&] { device_->start_latent(coarse_, field, options_.sigma, run, latent_fp32, latent_, row_of(0)); });
   for (int k = 0; k < params.steps; ++k) {
-    timed(Stage::velocity, times, [&] {
-      device_->copy(table + std::size_t(k) * row, condition_, row);
-      parts_.velocity(stream);
-    });
+    timed(Stage::velocity, times, [&] { parts_.velocity(stream); });
     const float step = 1.0F / static_cast<float>(params.steps);
-    timed(Stage::step, times, [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_); });
+    timed(Stage::step, times,
+          [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_, row_of(k + 1)); });
   }
   timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
   timed(Stage::store, times, [&] {

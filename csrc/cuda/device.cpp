@@ -136,16 +136,17 @@ class CudaDevice final : public Device {
   }
 
   void start_latent(const void* coarse, const float* field, float sigma, TileRun run, float* latent_fp32,
-                    void* latent) override {
+                    void* latent, const ConditionRow& next) override {
     for (std::size_t i = 0; i < run.count; ++i) {
       stages_.start_latent(stages_.latent(coarse, i), field, sigma, run.first + i,
-                           stages_.latent_fp32(latent_fp32, i), stages_.latent(latent, i));
+                           stages_.latent_fp32(latent_fp32, i), stages_.latent(latent, i),
+                           i == 0 ? next : ConditionRow{});
     }
   }
 
-  void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
-                  void* latent) override {
-    stages_.euler_step(velocity, step, tiles, latent_fp32, latent);
+  void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32, void* latent,
+                  const ConditionRow& next) override {
+    stages_.euler_step(velocity, step, tiles, latent_fp32, latent, next);
   }
 
   void store_frame(const void* decoded, TileRun run) override {
@@ -156,7 +157,12 @@ class CudaDevice final : public Device {
 
   void begin(const FrameJob& job, const std::function<void()>& stages) override {
     const DeviceGuard device(ordinal_);
-    executor_.begin(job, stages);
+    try {
+      executor_.begin(job, stages);
+    } catch (...) {
+      stages_.clear_sums();
+      throw;
+    }
   }
 
   bool finish() override {

@@ -23,10 +23,21 @@ __global__ void draw_noise(std::uint64_t seed, const DeviceFrameParams* params, 
   for (int k = 0; k < used; ++k) out[k * plane] = drawn.v[k];
 }
 
+// The row that the next step's velocity reads, by the first threads of so many: there is no copy of its own.
+__device__ inline void copy_row(const ConditionRow& row, std::int64_t thread, std::int64_t threads) {
+  const auto* from = static_cast<const std::uint16_t*>(row.from);
+  auto* to = static_cast<std::uint16_t*>(row.to);
+  const std::int64_t halves = static_cast<std::int64_t>(row.bytes / 2);
+  for (std::int64_t i = thread; i < halves; i += threads) to[i] = from[i];
+}
+
 // One thread per four cells of a row of the tile's latent; blockIdx.z is the channel.
 template <typename T>
 __global__ void start_latent(const T* __restrict__ coarse, float sigma, NoiseView noise, LatentShape shape,
-                             float* __restrict__ latent_fp32, T* __restrict__ latent) {
+                             float* __restrict__ latent_fp32, T* __restrict__ latent, ConditionRow next) {
+  const std::int64_t block = (std::int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  copy_row(next, block * blockDim.x + threadIdx.x,
+           std::int64_t(gridDim.x) * gridDim.y * gridDim.z * blockDim.x);
   const int x = kWide * static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int y = static_cast<int>(blockIdx.y);
   const int channel = static_cast<int>(blockIdx.z);
@@ -49,8 +60,10 @@ __global__ void start_latent(const T* __restrict__ coarse, float sigma, NoiseVie
 // One thread per four numbers. `latent` null: the float32 latent itself is what the engine reads.
 template <typename T>
 __global__ void step_latent(const T* __restrict__ velocity, float step, std::int64_t size,
-                            float* __restrict__ latent_fp32, T* __restrict__ latent) {
-  const std::int64_t at = kWide * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
+                            float* __restrict__ latent_fp32, T* __restrict__ latent, ConditionRow next) {
+  const std::int64_t thread = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  copy_row(next, thread, std::int64_t(gridDim.x) * blockDim.x);
+  const std::int64_t at = kWide * thread;
   if (at >= size) return;
   const int count = static_cast<int>(min(std::int64_t(kWide), size - at));
   float value[kWide], slope[kWide];
@@ -73,25 +86,26 @@ void launch_draw_noise(cudaStream_t stream, std::uint64_t seed, const DeviceFram
 }
 
 void launch_start(cudaStream_t stream, Element element, const void* coarse, float sigma,
-                  const NoiseView& noise, LatentShape shape, float* latent_fp32, void* latent) {
+                  const NoiseView& noise, LatentShape shape, float* latent_fp32, void* latent,
+                  const ConditionRow& next) {
   const dim3 grid = rows_of_four(shape.width, shape.height, shape.channels);
   forget_errors();
   with_type(element, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     start_latent<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(coarse), sigma, noise, shape,
-                                                latent_fp32, static_cast<T*>(latent));
+                                                latent_fp32, static_cast<T*>(latent), next);
   });
   check_launch("start_latent");
 }
 
 void launch_step(cudaStream_t stream, Element element, const void* velocity, float step, std::int64_t size,
-                 float* latent_fp32, void* latent) {
+                 float* latent_fp32, void* latent, const ConditionRow& next) {
   const unsigned grid = blocks((size + kWide - 1) / kWide);
   forget_errors();
   with_type(element, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     step_latent<<<grid, kThreads, 0, stream>>>(static_cast<const T*>(velocity), step, size, latent_fp32,
-                                               static_cast<T*>(latent));
+                                               static_cast<T*>(latent), next);
   });
   check_launch("step_latent");
 }

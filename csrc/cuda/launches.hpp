@@ -54,32 +54,31 @@ struct NoiseView {
   int top, left;
 };
 
-// `latent` null: the float32 latent itself is what the engine reads.
+// `latent` null: the float32 latent itself is what the engine reads. Both copy the condition's row besides.
 void launch_start(cudaStream_t stream, Element element, const void* coarse, float sigma,
-                  const NoiseView& noise, LatentShape shape, float* latent_fp32, void* latent);
+                  const NoiseView& noise, LatentShape shape, float* latent_fp32, void* latent,
+                  const ConditionRow& next);
 void launch_step(cudaStream_t stream, Element element, const void* velocity, float step, std::int64_t size,
-                 float* latent_fp32, void* latent);
+                 float* latent_fp32, void* latent, const ConditionRow& next);
 
 // A tile of the output, and its place in the restored frame.
 struct StoreView {
   int height, width;                // of the part inside the frame
   int engine_height, engine_width;  // of the decoder's output
   int top, left;
-  int frame_width;
-  bool blue_first;
+  int frame_height, frame_width;
   const float *row_ramp, *column_ramp;  // how the tile counts where others lie over it; null: a single tile
 };
 
-// To packed pixels: in `packed`, or, where that is null, in the restored frame. With `sum` they are added up
-// there.
+// A tile that is the whole frame, to how the restored frame is stored. `target` lacks what `params` has.
 void launch_store(cudaStream_t stream, Element element, const DeviceFrameParams* params,
-                  const PixelFormat& format, const void* decoded, const StoreView& view, void* packed,
-                  float* sum);
-// The mean of overlapping tiles; leaves the sums at zero.
+                  const PixelFormat& format, const void* decoded, const StoreView& view,
+                  const Target& target);
+// One tile of several, added up in `sum`: three planes of the restored frame.
+void launch_add_tile(cudaStream_t stream, Element element, const DeviceFrameParams* params,
+                     const void* decoded, const StoreView& view, float* sum);
+// The sums, weighted, to how the restored frame is stored; leaves them at zero.
 void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, const PixelFormat& format,
-                        const float* blend_weights, std::int64_t pixels, float* sum, void* packed);
-// Packed pixels, red first, to how the restored frame is stored. `target` lacks what `params` has.
-void launch_repack(cudaStream_t stream, const DeviceFrameParams* params, const PixelFormat& format,
-                   const void* packed, const Target& target);
+                        const float* blend_weights, float* sum, const Target& target);
 
 }  // namespace elir::cuda

@@ -32,10 +32,6 @@ void CudaStages::prepare(const Transfers& transfers, const Geometry& geometry, c
     mixed_ = std::static_pointer_cast<float>(transfers.allocate_zeros(
         3 * std::size_t(geometry.engine_height) * std::size_t(geometry.frame_width) * sizeof(float)));
   }
-  packed_.reset();
-  if (!out.is_rgb()) {
-    packed_ = transfers.allocate_zeros(geometry.scaled_size() * std::size_t(out.format.word()));
-  }
   sum_.reset();
   blend_weights_.reset();
   if (geometry.tiles.size() > 1) {
@@ -65,45 +61,42 @@ void CudaStages::draw_noise(std::uint64_t seed, std::uint32_t frame, float* fiel
 }
 
 void CudaStages::start_latent(const void* coarse, const float* field, float sigma, std::size_t tile,
-                              float* latent_fp32, void* latent) const {
+                              float* latent_fp32, void* latent, const ConditionRow& next) const {
   const Range range("start");
   const NoiseView noise{sigma == 0.0F ? nullptr : field, geometry_.field_height(), geometry_.field_width(),
                         geometry_.tiles[tile].y / geometry_.downscale,
                         geometry_.tiles[tile].x / geometry_.downscale};
   const LatentShape shape{geometry_.latent_channels, geometry_.latent_height(), geometry_.latent_width()};
   launch_start(stream_, element_, coarse, sigma, noise, shape, latent_fp32,
-               latent == latent_fp32 ? nullptr : latent);
+               latent == latent_fp32 ? nullptr : latent, next);
 }
 
 void CudaStages::euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
-                            void* latent) const {
+                            void* latent, const ConditionRow& next) const {
   const Range range("step");
   launch_step(stream_, element_, velocity, step, static_cast<std::int64_t>(tiles * geometry_.latent_size()),
-              latent_fp32, latent == latent_fp32 ? nullptr : latent);
+              latent_fp32, latent == latent_fp32 ? nullptr : latent, next);
 }
 
 void CudaStages::store_frame(const void* decoded, std::size_t tile) const {
   const Range range("store");
-  // A frame that failed half way left sums behind.
-  if (tile == 0 && sum_) {
-    ELIR_CUDA(cudaMemsetAsync(sum_.get(), 0, geometry_.scaled_size() * sizeof(float), stream_));
-  }
   const TileTables& tables = tiles_[tile];
-  launch_store(stream_, element_, params_, out_.format, decoded,
-               {tables.height, tables.width, geometry_.engine_height, geometry_.engine_width,
-                geometry_.tiles[tile].y, geometry_.tiles[tile].x, geometry_.scaled_width,
-                out_.is_rgb() && out_.format.blue_first, tables.row_ramp.get(), tables.column_ramp.get()},
-               packed_.get(), sum_.get());
-  if (tile + 1 < tiles_.size()) return;
-  if (sum_) {
-    launch_blend_tiles(stream_, params_, out_.format, blend_weights_.get(),
-                       std::int64_t(geometry_.scaled_height) * geometry_.scaled_width, sum_.get(),
-                       packed_.get());
+  const StoreView view{tables.height,           tables.width,
+                       geometry_.engine_height, geometry_.engine_width,
+                       geometry_.tiles[tile].y, geometry_.tiles[tile].x,
+                       geometry_.scaled_height, geometry_.scaled_width,
+                       tables.row_ramp.get(),   tables.column_ramp.get()};
+  const Target target = make_target(out_, nullptr, geometry_.scaled_height, geometry_.scaled_width);
+  if (!sum_) return launch_store(stream_, element_, params_, out_.format, decoded, view, target);
+  launch_add_tile(stream_, element_, params_, decoded, view, sum_.get());
+  if (tile + 1 == tiles_.size()) {
+    launch_blend_tiles(stream_, params_, out_.format, blend_weights_.get(), sum_.get(), target);
   }
-  if (packed_) {
-    launch_repack(stream_, params_, out_.format, packed_.get(),
-                  make_target(out_, nullptr, geometry_.scaled_height, geometry_.scaled_width));
-  }
+}
+
+void CudaStages::clear_sums() const noexcept {
+  if (!sum_) return;
+  ELIR_CUDA_LOG(cudaMemsetAsync(sum_.get(), 0, geometry_.scaled_size() * sizeof(float), stream_));
 }
 
 }  // namespace elir::cuda

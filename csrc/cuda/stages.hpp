@@ -41,10 +41,12 @@ class CudaStages {
   void load_frame(std::size_t tile, void* image) const;
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) const;
   void start_latent(const void* coarse, const float* field, float sigma, std::size_t tile, float* latent_fp32,
-                    void* latent) const;
-  void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32,
-                  void* latent) const;
+                    void* latent, const ConditionRow& next) const;
+  void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32, void* latent,
+                  const ConditionRow& next) const;
   void store_frame(const void* decoded, std::size_t tile) const;
+  // After a frame that failed half way, which leaves sums of its tiles behind.
+  void clear_sums() const noexcept;
 
  private:
   static const void* at(const void* memory, std::size_t bytes) {
@@ -71,9 +73,8 @@ class CudaStages {
   Geometry geometry_{};
   Pixels in_, out_;
   std::vector<TileTables> tiles_;
-  std::shared_ptr<float> mixed_;  // rows of a frame that is resampled
-  std::shared_ptr<void> packed_;  // red, green and blue side by side, where frames are stored otherwise
-  std::shared_ptr<float> sum_, blend_weights_;
+  std::shared_ptr<float> mixed_;                // rows of a frame that is resampled
+  std::shared_ptr<float> sum_, blend_weights_;  // of several tiles; three planes, and one
 };
 
 }  // namespace elir::cuda

@@ -108,7 +108,8 @@ class HostDevice final : public Device {
   }
 
   void start_latent(const void* from, const float* field, float sigma, TileRun run, float* latent_fp32,
-                    void* latent) override {
+                    void* latent, const ConditionRow& next) override {
+    copy_row(next);
     const auto* coarse = static_cast<const float*>(from);
     const std::size_t size = geometry_.latent_size();
     if (field == nullptr || sigma == 0.0F) {
@@ -121,8 +122,9 @@ class HostDevice final : public Device {
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, run.count * size * sizeof(float));
   }
 
-  void euler_step(const void* from, float step, std::size_t tiles, float* latent_fp32,
-                  void* latent) override {
+  void euler_step(const void* from, float step, std::size_t tiles, float* latent_fp32, void* latent,
+                  const ConditionRow& next) override {
+    copy_row(next);
     const auto* velocity = static_cast<const float*>(from);
     const std::size_t count = tiles * geometry_.latent_size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -222,6 +224,10 @@ class HostDevice final : public Device {
       }
     }
     return finite;
+  }
+
+  static void copy_row(const ConditionRow& row) {
+    if (row.bytes > 0) std::memcpy(row.to, row.from, row.bytes);
   }
 
   // The frame as red, green and blue side by side.
