@@ -20,8 +20,9 @@ import numpy.typing as npt
 from quality import images, read, shared
 
 import elir_trt
+from elir_trt._core import Geometry
 from elir_trt.degradations import gaussian_noise, to_uint8
-from elir_trt.geometry import Geometry, plan
+from elir_trt.geometry import plan
 
 Image = npt.NDArray[np.uint8]
 HEIGHT, WIDTH = 2160, 3840

@@ -1,4 +1,7 @@
-"""Bundles: what was built. A folder with a manifest, the conditioning table and the engines.
+"""Bundles: what was built. A folder with a manifest, the conditioning table, and the parts.
+
+The parts of a portable bundle are ONNX files, with float32's reference frames; engines of the machine are made of
+them where the bundle is opened, and kept in the user's cache (:mod:`elir_trt.tuning`). Other bundles hold engines.
 
 An engine file is a program, so a bundle opens only if every file that its manifest names has the digest that
 the manifest states, and nothing is deserialised before.
@@ -9,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +27,24 @@ from elir_trt.recipe import Recipe
 from elir_trt.tolerances import PartPrecision
 
 CONDITIONING = "conditioning.npy"
+REFERENCE_FRAMES = "reference.npz"
+#: Forms of a part that run in float32, the nearest first: weights may be kept in 16 bits.
+_FLOATS: tuple[PartPrecision, ...] = ("fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class ReferenceFrames:
+    """What float32 makes of some frames, with fixed noise of seed 0.
+
+    Attributes:
+        frames: of the engines' size, ``[N, H, W, 3]`` uint8.
+        steps: numbers of Euler steps, ``[S]``.
+        restored: by float32, ``[N, S, H, W, 3]`` uint8.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    steps: tuple[int, ...]
+    restored: npt.NDArray[np.uint8]
 
 
 class Bundle:
@@ -36,6 +59,7 @@ class Bundle:
         """
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
+        self._digest = hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
         self._released = False
         self._contents: dict[str, bytes] = {}
         for name, digest in self.manifest.files.items():
@@ -49,14 +73,63 @@ class Bundle:
                 )
             for part in PARTS:
                 for name in backends.get(backend).engine_files(part):
-                    if name not in self._contents:
-                        raise BundleError(f"{self.path}: manifest field files: {name} is not listed")
+                    self._require_listed(name)
+        for part, variants in self.manifest.variants.items():
+            for precision in variants:
+                self._require_listed(variant_file(part, precision))
+        if self.is_portable:
+            self._require_listed(REFERENCE_FRAMES)
         self.table = self._read_table()
 
     @property
     def recipe(self) -> Recipe:
         """The recipe that the bundle was built from."""
         return self.manifest.specification.recipe
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which states that of every file: of the whole bundle."""
+        return self._digest
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether it keeps its parts as ONNX, of which engines are made for each machine."""
+        return bool(self.manifest.variants)
+
+    def variants(self, part: str) -> tuple[PartPrecision, ...]:
+        """The precisions in which a portable bundle keeps a part."""
+        return tuple(self.manifest.variants.get(part, {}))
+
+    def read_variant(self, part: str, precision: PartPrecision) -> bytes:
+        """An ONNX file of a portable bundle, verified.
+
+        Raises:
+            BundleError: there is none, or the bundle was released.
+        """
+        self._require_contents()
+        name = variant_file(part, precision)
+        self._require_listed(name)
+        return self._contents[name]
+
+    def reference_frames(self) -> ReferenceFrames:
+        """The reference frames of a portable bundle, verified.
+
+        Raises:
+            BundleError: there are none, they are no such arrays, or the bundle was released.
+        """
+        self._require_contents()
+        self._require_listed(REFERENCE_FRAMES)
+        try:
+            with np.load(io.BytesIO(self._contents[REFERENCE_FRAMES]), allow_pickle=False) as arrays:
+                frames, steps, restored = (arrays[name] for name in ("frames", "steps", "restored"))
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise BundleError(
+                f"{self.path}: {REFERENCE_FRAMES} holds no reference frames: {error}"
+            ) from error
+        expected = (len(frames), len(steps), *self.manifest.specification.size, 3)
+        if frames.shape[1:] != expected[2:] or restored.shape != expected:
+            raise BundleError(f"{self.path}: {REFERENCE_FRAMES} is {restored.shape}; expected {expected}")
+        return ReferenceFrames(frames, tuple(int(number) for number in steps), restored)
 
     def precisions(self, backend: str) -> dict[str, PartPrecision | None]:
         """What each part of a backend came out in; None: what the backend chooses."""
@@ -107,6 +180,11 @@ class Bundle:
             BundleError: the engines were released.
         """
         self._require_contents()
+        for precision in _FLOATS:
+            if precision in self.variants(part):
+                return (self.read_variant(part, precision),)
+        if reference_files(part, 1)[0] in self._contents:
+            return (self._contents[reference_files(part, 1)[0]],)
         names = reference_files(part)
         backend = backends.reference()
         built = backend.name in self.manifest.specification.backends
@@ -124,6 +202,10 @@ class Bundle:
         """Drop the engines' bytes once backends have taken them in; reading them raises from then on."""
         self._contents.clear()
         self._released = True
+
+    def _require_listed(self, name: str) -> None:
+        if name not in self._contents:
+            raise BundleError(f"{self.path}: manifest field files: {name} is not listed")
 
     def _require_contents(self) -> None:
         if self._released:
@@ -150,8 +232,7 @@ class Bundle:
         return content
 
     def _read_table(self) -> npt.NDArray[np.float32]:
-        if CONDITIONING not in self._contents:
-            raise BundleError(f"{self.path}: manifest field files: {CONDITIONING} is not listed")
+        self._require_listed(CONDITIONING)
         steps = self.recipe.steps
         expected = (steps * (steps + 1) // 2, self.condition_width)
         try:
@@ -165,14 +246,21 @@ class Bundle:
         return np.ascontiguousarray(table)
 
 
-def reference_files(part: str) -> tuple[str, ...]:
-    """Paths in a bundle of the float32 part, where no engine of the bundle is one."""
+def reference_files(part: str, count: int = 2) -> tuple[str, ...]:
+    """Paths in a bundle of the float32 part, where no engine is one; ``count`` 1: as ONNX, else as an engine."""
+    if count == 1:
+        return (f"reference/{part}.onnx",)
     names = (Path(name).name for name in backends.reference().engine_files(part))
     return tuple(f"reference/{name}" for name in names)
 
 
+def variant_file(part: str, precision: PartPrecision) -> str:
+    """Path in a portable bundle of a part as ONNX."""
+    return f"onnx/{part}.{precision}.onnx"
+
+
 def onnx_file(part: str) -> str:
-    """Path in a portable bundle of the file that a part's engines are built from."""
+    """Path in a bundle of the file that a part's engines are built again from."""
     return f"onnx/{part}.onnx"
 
 

@@ -16,8 +16,9 @@ from elir_trt.errors import BundleError
 from elir_trt.recipe import Precision, Recipe
 from elir_trt.tolerances import PartPrecision
 
-#: Version of the manifest's schema; a bundle with a higher one is from a newer package.
-SCHEMA = 1
+#: Version of the manifest's schema; a bundle with a higher one is from a newer package, those with a lower one open.
+#: 2: portable bundles, whose engines are made where they are opened.
+SCHEMA = 2
 FORMAT: Literal["elir_trt bundle"] = "elir_trt bundle"
 MANIFEST = "manifest.json"
 #: A manifest is small; a larger file is something else.
@@ -41,7 +42,9 @@ class BuildSpecification(_Frozen):
     size: tuple[int, int]
     batch: Annotated[int, Field(ge=1)] = 1
     portable: bool = False
-    """The ONNX files stand beside engines of one machine, to build these again on another."""
+    """The ONNX files are kept: beside engines of one machine, to build these again on another, or alone."""
+    quantized: bool = False
+    """A portable bundle keeps its parts in INT8 too, where that is near enough to float32."""
     parts: Mapping[str, PartPrecision] = {}
     """Precisions that were asked for part by part; the others follow ``precision``."""
     search_floor: float | None = None
@@ -108,6 +111,20 @@ class AccuracyReport(_Frozen):
     search: tuple[SearchRow, ...] = ()
 
 
+class VariantRecord(_Frozen):
+    """One form of a part that a portable bundle keeps as ONNX."""
+
+    relative_error: float
+    """Of its output against the float32 part in torch, on frames that nothing was calibrated with."""
+
+
+class GateRecord(_Frozen):
+    """What the reference frames ask of engines."""
+
+    min_psnr: Annotated[float, Field(gt=0)]
+    """Least PSNR of restored frames against float32, in dB."""
+
+
 class Manifest(_Frozen):
     """The manifest of a bundle."""
 
@@ -121,6 +138,10 @@ class Manifest(_Frozen):
     """Backend, part, record."""
     pipelines: Mapping[str, AccuracyReport] = {}
     """By backend, where precisions were chosen part by part."""
+    variants: Mapping[str, Mapping[PartPrecision, VariantRecord]] = {}
+    """Part, precision: the ONNX files that engines are made of where the bundle is opened."""
+    gate: GateRecord | None = None
+    """Of the reference frames; None: the bundle has its engines with it, and none of these."""
     built_with: Mapping[str, str]
     """Versions of the package, torch, OpenVINO, TensorRT."""
     created: str
@@ -168,6 +189,8 @@ def write_manifest(
     records: Mapping[str, Mapping[str, PartRecord]],
     pipelines: Mapping[str, AccuracyReport],
     built_with: Mapping[str, str],
+    variants: Mapping[str, Mapping[PartPrecision, VariantRecord]] | None = None,
+    gate: GateRecord | None = None,
 ) -> Manifest:
     """Finish the bundle in ``folder``: list all of its files with their digests, and how they were made.
 
@@ -178,6 +201,7 @@ def write_manifest(
         records: by backend and part.
         pipelines: by backend, where precisions were chosen part by part.
         built_with: versions of the packages that took part, but this one's.
+        variants, gate: of a portable bundle.
     """
     manifest = Manifest(
         format=FORMAT,
@@ -191,6 +215,8 @@ def write_manifest(
         },
         parts=records,
         pipelines=pipelines,
+        variants=variants or {},
+        gate=gate,
         built_with={"elir_trt": __version__, **built_with},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +21,7 @@ from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, Stream
 from elir_trt.tuning.choice import OnEngineError, open_engines
+from elir_trt.tuning.store import Choice, Tune
 
 Order = Literal["rgb", "bgr"]
 
@@ -29,6 +33,8 @@ def open(
     backend: str = "auto",
     order: Order = "rgb",
     on_engine_error: OnEngineError = "fallback",
+    tune: Tune = "auto",
+    progress: Callable[[str], None] | None = None,
 ) -> Restorer:
     """Open a bundle for restoring.
 
@@ -41,6 +47,11 @@ def open(
         on_engine_error: what to do with engines that this GPU or its TensorRT refuses: "fallback" goes on with
             another backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
             "raise" raises.
+        tune: a portable bundle has no engines. The first time that a machine opens it they are made, compared with
+            float32, and timed, and the fastest are kept in the user's cache: "auto" takes some seconds for that,
+            "full" measures longer, "off" not at all, with float32 on the CPU where nothing was measured before.
+        progress: is called with what is being done, where engines are made; None: a line on standard error where that
+            is a terminal.
 
     Raises:
         BundleError: there is no such bundle, or it must not be trusted.
@@ -49,10 +60,33 @@ def open(
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
     bundle = Bundle(find_bundle(name_or_bundle))
-    opened = open_engines(bundle, backend, device, on_engine_error)
+    with _line() if progress is None else contextlib.nullcontext(progress) as say:
+        opened = open_engines(bundle, backend, device, on_engine_error, tune, say)
     bundle.release()
     opened.bundle.release()
-    return Restorer(opened.bundle, opened.engines, order=order)
+    return Restorer(opened.bundle, opened.engines, order=order, choice=opened.choice)
+
+
+@contextlib.contextmanager
+def _line() -> Iterator[Callable[[str], None]]:
+    """A line on standard error that is written over again, and gone at the end; nothing where nobody sees it."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    shown = False
+
+    def say(text: str) -> None:
+        nonlocal shown
+        shown = True
+        sys.stderr.write(f"\r\x1b[Kelir_trt: {text}")
+        sys.stderr.flush()
+
+    try:
+        yield say
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 class Restorer(Closing):
@@ -61,13 +95,18 @@ class Restorer(Closing):
     Attributes:
         bundle: what runs; another than was opened where its engines were built again.
         engines: of it, opened by a backend.
+        choice: of their precisions, where they were made for this machine; None: the bundle had its engines with it,
+            or they are a GPU's.
         order: channel order of frames, in and out.
     """
 
-    def __init__(self, bundle: Bundle, engines: Engines, *, order: Order = "rgb") -> None:
+    def __init__(
+        self, bundle: Bundle, engines: Engines, *, order: Order = "rgb", choice: Choice | None = None
+    ) -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
         self.engines = engines
+        self.choice = choice
         self.order: Order = order
         self._single: Stream | None = None
         self._lock = threading.Lock()

@@ -131,6 +131,8 @@ def verify(
 
 
 def _precisions(bundle: Bundle, restorer: Restorer) -> dict[str, PartPrecision]:
+    if restorer.choice is not None:
+        return dict(restorer.choice.precisions)
     whole = restorer.engines.precision
     found: dict[str, PartPrecision] = {}
     for part, precision in bundle.precisions(restorer.engines.name).items():
@@ -143,6 +145,8 @@ def _least(bundle: Bundle, restorer: Restorer, precisions: dict[str, PartPrecisi
     """What the bundle had when it was built, less 6 dB for other frames, or what its precisions allow."""
     built = bundle.manifest.pipelines.get(restorer.engines.name)
     allowed = min(PIPELINE_BOUNDS[precision] for precision in precisions.values())
+    if bundle.manifest.gate is not None:
+        allowed = max(allowed, bundle.manifest.gate.min_psnr - 6.0)
     return allowed if built is None else max(allowed, built.psnr - 6.0)
 
 

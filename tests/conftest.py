@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(f"not collected: {names}; see norecursedirs in pyproject.toml")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own: bundles that are open in the user's must not change, nor decide what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("cache")
+        patch.setenv("ELIR_TRT_CACHE", str(path))
+        yield path
+
+
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the small configuration, with weights made from their names."""
@@ -74,3 +84,15 @@ def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 
     path = tmp_path_factory.mktemp("bundles") / "small"
     return build(small_recipe(), small_checkpoint, output=path, backends=["openvino"]).path
+
+
+@pytest.fixture(scope="session")
+def portable_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portable bundle of that checkpoint, in float and INT8."""
+    from bundles import small_recipe
+
+    from elir_trt.building import build
+
+    path = tmp_path_factory.mktemp("bundles") / "portable"
+    # Weights that are made up have no accuracy to lose.
+    return build(small_recipe(default_steps=1), small_checkpoint, output=path, min_psnr=20.0).path

@@ -17,8 +17,8 @@ from elir_trt.tuning.choice import open_engines
 
 
 @pytest.fixture
-def bundle() -> Bundle:
-    return Bundle(find_bundle("camera"))
+def bundle(small_bundle: Path) -> Bundle:
+    return Bundle(small_bundle)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_the_bundle_of_a_restorer_is_the_one_that_runs(
 
     again = Path(shutil.copytree(small_bundle, tmp_path / "again"))
     monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", Loads())
-    monkeypatch.setattr("elir_trt.tuning.choice.rebuild_engines", lambda bundle, name: again)
+    monkeypatch.setattr("elir_trt.tuning.choice.rebuild_engines", lambda bundle, name, say: again)
     with pytest.warns(ElirWarning, match="built for another GPU; building them again for this machine"):
         restorer = elir_trt.open(small_bundle, backend="tensorrt-rtx", on_engine_error="rebuild")
     assert restorer.bundle.path == again

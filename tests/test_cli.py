@@ -74,7 +74,7 @@ def test_doctor_info_help(small_bundle: Path) -> None:
     assert done.returncode == 0 and "backend openvino" in done.stdout and "GPU" in done.stdout
     done = call("info", small_bundle)
     assert done.returncode == 0 and "small" in done.stdout and "velocity" in done.stdout
-    for command in ("build", "run", "info", "doctor", "demo", "train"):
+    for command in ("build", "tune", "run", "info", "doctor", "demo", "train"):
         assert call(command, "--help").returncode == 0
 
 
@@ -143,3 +143,25 @@ def test_built_in_restorer_restores(photo: Path, tmp_path: Path) -> None:
     done = call("run", photo, "-o", tmp_path / "out.png")
     assert done.returncode == 0, done.stderr
     assert cv2.imread(str(tmp_path / "out.png")).shape == (60, 90, 3)
+
+
+def test_tune_measures_and_info_shows_it(
+    portable_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELIR_TRT_CACHE", str(tmp_path))
+    done = call("info", portable_bundle)
+    assert done.returncode == 0 and "engines keep 20 dB against float32" in done.stdout
+    assert "on this machine" not in done.stdout
+    done = call("tune", portable_bundle, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "chosen" in done.stdout and "openvino on cpu" in done.stdout
+    done = call("info", portable_bundle)
+    assert "openvino on this machine" in done.stdout and "chosen" in done.stdout
+
+
+def test_a_task_that_ships_needs_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELIR_TRT_CACHE", str(tmp_path))
+    done = call("build", "camera")
+    assert done.returncode == 0, done.stderr
+    assert "chosen" in done.stdout and list(tmp_path.rglob("engine.bin"))
+    one_error(call("build", "bfr"), "--weights is missing", "no bundle of 'bfr' ships")

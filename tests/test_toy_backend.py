@@ -68,6 +68,7 @@ class Toy:
     precisions: tuple[PartPrecision, ...] = ("fp32", "fp16")
     by_part = False
     lowers_precision = True
+    tunes = False
     rebuilds = False
     quantized_residuals = False
 

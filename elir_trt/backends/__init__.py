@@ -23,6 +23,8 @@ from elir_trt.backends.base import (
     Probe,
     ReferenceBackend,
     Run,
+    TunableBackend,
+    TunedSource,
 )
 from elir_trt.errors import BackendError
 
@@ -39,6 +41,8 @@ __all__ = [
     "Probe",
     "ReferenceBackend",
     "Run",
+    "TunableBackend",
+    "TunedSource",
     "get",
     "names",
     "reference",

@@ -197,6 +197,7 @@ class Backend(Protocol):
         precisions: that its parts can come out in.
         by_part: whether parts may have precisions of their own, and be quantized.
         lowers_precision: it takes float32 files and lowers the precision itself.
+        tunes: it is a :class:`TunableBackend`.
         rebuilds: engines are of one machine, and are built again from the ONNX files of a portable bundle.
         quantized_residuals: what is added to a convolution in 8 bits should be in 8 bits too, so that both are one
             kernel.
@@ -209,6 +210,7 @@ class Backend(Protocol):
     precisions: tuple[PartPrecision, ...]
     by_part: bool
     lowers_precision: bool
+    tunes: bool
     rebuilds: bool
     quantized_residuals: bool
 
@@ -272,6 +274,62 @@ class Backend(Protocol):
             BackendError: the backend cannot be imported, or refuses an engine.
             BundleError: the bundle has none.
         """
+
+
+class TunedSource(Protocol):
+    """What engines that were chosen by measurement are opened from.
+
+    Attributes:
+        path: of the bundle, for messages.
+        recipe: of the bundle.
+        condition_width: numbers in one row of the conditioning table.
+    """
+
+    path: Path
+    recipe: Recipe
+    condition_width: int
+
+    @property
+    def precisions(self) -> Mapping[str, PartPrecision]:
+        """Of each part."""
+
+    def engine(self, part: str, size: tuple[int, int], batch: int) -> bytes:
+        """The engine of a part for ``batch`` inputs of ``size``, made where there is none."""
+
+
+class TunableBackend(Backend, Protocol):
+    """A backend that makes engines of a portable bundle in several precisions, of which the fastest are taken."""
+
+    def tuned_precisions(self) -> tuple[PartPrecision, ...]:
+        """The precisions that this machine's engines can have, the safe one first.
+
+        Raises:
+            BackendError: the backend cannot be imported.
+        """
+
+    def engine_version(self) -> str:
+        """The version of what runs the engines."""
+
+    def machine(self) -> str:
+        """The processor that engines are bound to: its name and what it can do."""
+
+    def compile_tuned(
+        self, onnx: bytes, part: str, precision: PartPrecision, shapes: Mapping[str, Sequence[int]]
+    ) -> bytes:
+        """Make the engine of a part.
+
+        Args:
+            onnx: the part in float32 or FP16, or quantized where the precision is.
+            part: which.
+            precision: of the engine.
+            shapes: of its tensors.
+
+        Raises:
+            BackendError: it refuses the part.
+        """
+
+    def load_tuned(self, source: TunedSource, device: str) -> Engines:
+        """Open engines; they are asked for when a stream is bound."""
 
 
 class ReferenceBackend(Backend, Protocol):

@@ -1,7 +1,8 @@
 """OpenVINO runs the parts on the CPU.
 
-One compiled model per part, the latency hint, one stream; bfloat16 where the CPU reports it. The models keep
-their shapes open: they are reshaped for the frame when a stream opens.
+One compiled model per part, the latency hint, one stream. Engines that a bundle holds keep their shapes open: they
+are reshaped for the frame when a stream opens, and run in bfloat16 where the CPU reports it. Those of a portable
+bundle are compiled models of one size, exported, in the precision that was measured to be fastest.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from elir_trt.backends.base import (
     PartSource,
     Probe,
     Run,
+    TunedSource,
     describe,
 )
+from elir_trt.cpu import available_cpus, cpu_flags
 from elir_trt.errors import BackendError
 from elir_trt.extras import install_command
 from elir_trt.parts import PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
+_OPTIONS: Mapping[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -51,8 +55,25 @@ def compile_part(model: Any, hint: str) -> Any:
     """Compile a model, or the bytes of an ONNX file, for one request at a time; ``hint``: OpenVINO's type."""
     if isinstance(model, bytes):
         model = _core().read_model(io.BytesIO(model))
-    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": hint}
-    return _core().compile_model(model, "CPU", options)
+    return _core().compile_model(model, "CPU", {**_OPTIONS, "INFERENCE_PRECISION_HINT": hint})
+
+
+def _has_fast_bf16() -> bool:
+    """Whether what is not quantized in an INT8 engine runs faster in bfloat16 than in float32.
+
+    A CPU reports bfloat16 that it computes slowly: Intel's are fast with AMX alone, AMD's with AVX-512.
+    """
+    if "bf16" not in cpu_precisions():
+        return False
+    vendor, flags = cpu_flags()
+    return "amx_bf16" in flags or (vendor == "AuthenticAMD" and "avx512_bf16" in flags)
+
+
+def _hint(precision: PartPrecision) -> str:
+    """OpenVINO's type for what is not quantized in an engine of this precision."""
+    if precision in ("fp32", "bf16"):
+        return HINTS[precision]
+    return "bf16" if _has_fast_bf16() else "f32"
 
 
 def read_model(xml: bytes, weights: bytes) -> Any:
@@ -89,6 +110,7 @@ class OpenVino:
     precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16", "int8", "int8-full")
     by_part = True
     lowers_precision = True
+    tunes = True
     rebuilds = False
     quantized_residuals = False
 
@@ -147,9 +169,8 @@ class OpenVino:
         return _run_of(compile_part(onnx, "f32" if exact else "bf16"), part)
 
     def reference_runner(self, files: Sequence[bytes], part: str, shapes: Mapping[str, Sequence[int]]) -> Run:
-        """The part in float32."""
-        xml, weights = files
-        model = read_model(xml, weights)
+        """The part in float32, of an engine's two files or of an ONNX file."""
+        model = _float_tensors(files[0]) if len(files) == 1 else read_model(*files)
         model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
         return _run_of(compile_part(model, "f32"), part)
 
@@ -160,6 +181,36 @@ class OpenVino:
     def load(self, bundle: EngineSource, device: str) -> OpenVinoEngines:
         """Open the engines; the device is the CPU."""
         return OpenVinoEngines(bundle)
+
+    def tuned_precisions(self) -> tuple[PartPrecision, ...]:
+        """Float32 is the safe one; INT8 runs on any CPU, fast or not."""
+        return ("fp32", "int8", *(p for p in cpu_precisions() if p != "fp32"))
+
+    def engine_version(self) -> str:
+        """OpenVINO's, with its build."""
+        return str(_core().get_versions("CPU")["CPU"].build_number)
+
+    def machine(self) -> str:
+        """The CPU's name and flags, and how many threads an engine has."""
+        vendor, flags = cpu_flags()
+        return f"{cpu_name()} ({vendor}), {available_cpus()} CPUs: {' '.join(sorted(flags))}"
+
+    def compile_tuned(
+        self, onnx: bytes, part: str, precision: PartPrecision, shapes: Mapping[str, Sequence[int]]
+    ) -> bytes:
+        """Compile and export."""
+        try:
+            model = _float_tensors(onnx)
+            model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
+            exported = compile_part(model, _hint(precision)).export_model()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO refuses the {part} in {precision}: {error}") from error
+        return exported if isinstance(exported, bytes) else bytes(exported.getvalue())
+
+    def load_tuned(self, source: TunedSource, device: str) -> TunedEngines:
+        """The device is the CPU."""
+        _core()  # Says what to install.
+        return TunedEngines(source)
 
 
 OPENVINO = OpenVino()
@@ -213,29 +264,83 @@ class OpenVinoEngines:
 
     def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         """Compile the four parts for ``batch`` tiles of ``size`` and bind their tensors to the core's buffers."""
-        import openvino as ov
-
         specification = self.bundle.manifest.specification
         shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width, batch)
         bound: dict[str, Enqueue] = {}
         for part in PARTS:
-            inputs, output = TENSORS[part]
             model = self._models[part].clone()
             try:
-                model.reshape({name: list(shapes[name]) for name in inputs})
-                request = compile_part(model, HINTS[self._hints[part]]).create_infer_request()
-                for name in (*inputs, output):
-                    request.set_tensor(name, ov.Tensor(buffers.buffer(name), shared_memory=True))
+                model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
+                bound[part] = _bind(compile_part(model, HINTS[self._hints[part]]), part, buffers)
             except RuntimeError as error:
                 raise BackendError(
                     f"{self.bundle.path}: OpenVINO cannot compile the {part} engine for "
                     f"{batch} x {size[1]}x{size[0]}: {error}"
                 ) from error
-            bound[part] = _Enqueue(request)
         return bound
 
     def stream_closed(self) -> None:
         """Nothing to keep."""
+
+
+class TunedEngines:
+    """CPU engines of a portable bundle, in the precisions that were chosen for this machine."""
+
+    name = "openvino"
+    device = "cpu"
+    element = "float32"
+    batch = None
+
+    def __init__(self, source: TunedSource) -> None:
+        self.source = source
+        self.precision = describe(source.precisions, "fp32")
+
+    def sizes(self) -> None:
+        """Any size: engines are made for each that is met."""
+        return None
+
+    def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
+        """Import the four parts' engines and bind their tensors to the core's buffers."""
+        bound: dict[str, Enqueue] = {}
+        for part in PARTS:
+            content = self.source.engine(part, size, batch)
+            try:
+                # An import does not keep the type that the engine was compiled for.
+                options = {**_OPTIONS, "INFERENCE_PRECISION_HINT": _hint(self.source.precisions[part])}
+                bound[part] = _bind(_core().import_model(content, "CPU", options), part, buffers)
+            except RuntimeError as error:
+                raise BackendError(
+                    f"{self.source.path}: OpenVINO does not take the {part} engine: {error}"
+                ) from error
+        return bound
+
+    def stream_closed(self) -> None:
+        """Nothing to keep."""
+
+
+def _bind(compiled: Any, part: str, buffers: Buffers) -> _Enqueue:
+    """A request of a compiled model over the core's buffers."""
+    import openvino as ov
+
+    inputs, output = TENSORS[part]
+    request = compiled.create_infer_request()
+    for name in (*inputs, output):
+        request.set_tensor(name, ov.Tensor(buffers.buffer(name), shared_memory=True))
+    return _Enqueue(request)
+
+
+def _float_tensors(onnx: bytes) -> Any:
+    """The model of an ONNX file, with float32 inputs and outputs whatever the file's are."""
+    import openvino as ov
+
+    model = _core().read_model(io.BytesIO(onnx))
+    if all(port.get_element_type() == ov.Type.f32 for port in (*model.inputs, *model.outputs)):
+        return model
+    steps = ov.preprocess.PrePostProcessor(model)
+    for port in model.inputs:
+        steps.input(port.get_any_name()).tensor().set_element_type(ov.Type.f32)
+    steps.output().tensor().set_element_type(ov.Type.f32)
+    return steps.build()
 
 
 class _Enqueue:

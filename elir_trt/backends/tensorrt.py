@@ -49,6 +49,7 @@ class TensorRtFamily:
     precisions: tuple[PartPrecision, ...] = ("fp32", "bf16", "fp16", "int8", "int8-full", "fp8")
     by_part = True
     lowers_precision = False
+    tunes = False
     rebuilds = True
 
     def __init__(self, flavour: Flavour, title: str) -> None:

@@ -43,6 +43,7 @@ class Torch:
     precisions: tuple[PartPrecision, ...] = ("fp32", "fp16", "bf16")
     by_part = False
     lowers_precision = True
+    tunes = False
     rebuilds = False
     quantized_residuals = False
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from elir_trt import backends as known_backends
 from elir_trt.backends import Backend, Compiled, CompileOptions
-from elir_trt.building.request import resolve_backends, resolve_precisions
+from elir_trt.building.request import can_quantize, resolve_backends, resolve_precisions
 from elir_trt.bundle import CONDITIONING, Bundle, cache_folder, onnx_file, reference_files
 from elir_trt.errors import BuildError, BundleError, CheckpointError
+from elir_trt.extras import install_command
 from elir_trt.files import locked, written_folder
 from elir_trt.geometry import LARGEST_BATCH
 from elir_trt.gpu import gpu_tag
@@ -79,16 +80,20 @@ def build(
         recipe: what to build.
         weights: checkpoint: the published ``.pth``, training's ``.ckpt`` or an ``.npz``.
         output: folder of the bundle; None: the user's cache, under the task and the specification's key.
-        backends: for which to build engines; None: all that can be built here.
+        backends: for which to build engines of this machine into the bundle. None: none; the bundle is portable,
+            and each machine that opens it makes engines for itself, of what it measures to be fastest. Where
+            ``precision`` is given, None stands for all that can be built here.
         precision: of the engines: "fp32", "bf16", "fp16", "int8" (but for the first and the last
             convolution), "int8-full" or "fp8" (TensorRT alone), for all parts or as
             "velocity=int8,decoder=fp16"; "auto" searches for the fastest on this machine that keeps
             ``min_psnr``. A part that its precision takes too far from float32, or that is known to gain nothing
             from it, is built a precision higher, and the manifest says so. None: the recipe's, else FP16 for
             TensorRT and the CPU's fastest.
-        calibrate: clean pictures for INT8, FP8 and "auto": a folder, an image, a video, or arrays ``[H, W, 3]``
-            (uint8, or floats in [0, 1]); they are degraded as the task's are. None: procedural ones.
-        min_psnr: of restored frames against float32, in dB, that "auto" keeps.
+        calibrate: clean pictures for INT8, FP8 and "auto", and for float32's reference frames: a folder, an image, a
+            video, or arrays ``[H, W, 3]`` (uint8, or floats in [0, 1]); they are degraded as the task's are. None:
+            procedural ones.
+        min_psnr: of restored frames against float32, in dB, that "auto" keeps, and that is asked of whatever engines
+            a machine makes of a portable bundle.
         size: height and width of the engines' input; None: the recipe's. OpenVINO engines are reshaped to
             other sizes when they are opened, TensorRT engines are not.
         batch: tiles that go through the engines together, 1 to 64. TensorRT engines then always take so many,
@@ -121,10 +126,15 @@ def build(
         raise BuildError(f"max_aux_streams is {max_aux_streams}; expected 0 or more")
     if min_psnr <= 0:
         raise BuildError(f"min_psnr is {min_psnr:g}; expected more than 0 dB")
-    chosen = resolve_backends(backends)
+    if calibrate is not None and not can_quantize():
+        raise BuildError(
+            f"INT8 needs NNCF and ONNX Runtime; install them with: {install_command('quantize')}"
+        )
+    leaves_engines = backends is None and precision is None
+    chosen = () if leaves_engines else resolve_backends(backends)
     precisions = resolve_precisions(precision, recipe, chosen)
     samples = None
-    if precisions.parts or precisions.searched:
+    if precisions.parts or precisions.searched or leaves_engines:
         from elir_trt.samples import load_samples
 
         source = Path(calibrate) if isinstance(calibrate, str) else calibrate
@@ -136,12 +146,13 @@ def build(
         backends=tuple(backend.name for backend in chosen),
         precision=precisions.whole,
         parts=precisions.parts,
-        search_floor=min_psnr if precisions.searched else None,
+        search_floor=min_psnr if precisions.searched or leaves_engines else None,
         calibration=samples.digest if samples else None,
         size=size,
         batch=batch,
         half_weights=half_weights,
-        portable=portable and any(backend.rebuilds for backend in chosen),
+        quantized=leaves_engines and can_quantize(),
+        portable=leaves_engines or (portable and any(backend.rebuilds for backend in chosen)),
         workspace_bytes=workspace_bytes,
         builder_optimization_level=builder_optimization_level,
         max_aux_streams=max_aux_streams,
@@ -205,6 +216,7 @@ def _build_into(
 ) -> Manifest:
     try:
         from elir_trt.building.export import conditioning_table
+        from elir_trt.building.portable import write_portable
         from elir_trt.model.checkpoint import load_model
     except ImportError as error:
         raise BuildError(
@@ -212,10 +224,19 @@ def _build_into(
         ) from error
     recipe = specification.recipe
     chosen = [known_backends.get(name) for name in specification.backends]
-    total = 1 + len(PARTS) * len(chosen)
+    total = 1 + len(PARTS) * max(1, len(chosen))
     progress("reading the checkpoint", 0, total)
     model = load_model(weights, recipe.architecture)
     np.save(folder / CONDITIONING, conditioning_table(model, recipe.steps), allow_pickle=False)
+    versions = {**known_backends.versions(), "onnx": metadata.version("onnx")}
+    width = model.fmir.condition_width
+    if not chosen:
+        assert samples is not None
+        variants, gate = write_portable(
+            folder, specification, model, samples, lambda what, done: progress(what, done, total)
+        )
+        progress("done", total, total)
+        return write_manifest(folder, specification, width, {}, {}, versions, variants, gate)
     work = _Work(folder, specification, model)
     pipelines: dict[str, AccuracyReport] = {}
     done = 1
@@ -231,8 +252,6 @@ def _build_into(
             done += 1
     work.write_references()
     progress("done", total, total)
-    versions = {**known_backends.versions(), "onnx": metadata.version("onnx")}
-    width = model.fmir.condition_width
     return write_manifest(folder, specification, width, work.records, pipelines, versions)
 
 

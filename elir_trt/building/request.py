@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -28,6 +29,11 @@ class Precisions:
     whole: Precision | None
     parts: dict[str, PartPrecision] = field(default_factory=dict)
     searched: bool = False
+
+
+def can_quantize() -> bool:
+    """Whether what quantization needs is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("nncf", "onnxruntime", "ml_dtypes"))
 
 
 def resolve_backends(asked: Sequence[str] | None) -> tuple[Backend, ...]:

@@ -16,6 +16,7 @@ from elir_trt.cli.info import info
 from elir_trt.cli.run import run
 from elir_trt.cli.shared import complain
 from elir_trt.cli.train import train
+from elir_trt.cli.tune import tune
 from elir_trt.cli.verify import verify
 from elir_trt.errors import ElirError, ElirWarning
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (build, run, info, verify, doctor, demo, train):
+for command in (build, tune, run, info, verify, doctor, demo, train):
     app.command()(command)
 
 

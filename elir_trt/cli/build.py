@@ -9,26 +9,35 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from elir_trt.cli.shared import Weights, one_of, search_table
+from elir_trt.cli.shared import one_of, search_table
 from elir_trt.errors import ElirError
 
 
 def build(
     recipe: Annotated[str, typer.Argument(help="Task (bfr, bsr, ...) or the path of a recipe.")],
-    weights: Weights,
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Checkpoint: .pth, .ckpt or .npz. A task whose bundle ships with the package needs none: its "
+            "engines for this machine are made."
+        ),
+    ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", help="Folder of the bundle. Default: the user's cache."),
     ] = None,
     backend: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Backend (doctor lists them); may be repeated. Default: what is here."),
+        typer.Option(
+            help="Backend (doctor lists them) whose engines, of this machine, the bundle is to hold; may be "
+            "repeated. Default: none; the bundle is portable, and engines are made and measured where it is opened."
+        ),
     ] = None,
     precision: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="fp32, bf16, fp16, int8, int8-full (the first and last convolution too) or fp8, for all parts "
-            "or as velocity=int8,decoder=fp16; auto: the fastest that keeps --min-psnr. "
+            help="Of engines in the bundle: fp32, bf16, fp16, int8, int8-full (the first and last convolution too) "
+            "or fp8, for all parts or as velocity=int8,decoder=fp16; auto: the fastest that keeps --min-psnr. "
             "Default: fp16 on TensorRT, the fastest float on the CPU."
         ),
     ] = None,
@@ -44,7 +53,7 @@ def build(
         ),
     ] = None,
     min_psnr: Annotated[
-        float, typer.Option(min=1.0, help="What auto keeps: dB of PSNR against float32.")
+        float, typer.Option(min=1.0, help="What engines have to keep: dB of PSNR against float32.")
     ] = 40.0,
     batch: Annotated[int, typer.Option(min=1, help="Tiles that go through the engines together.")] = 1,
     half_weights: Annotated[bool, typer.Option(help="Keep the CPU engines' weights in 16 bits.")] = False,
@@ -72,6 +81,13 @@ def build(
     from elir_trt.recipe import load_recipe
 
     chosen = load_recipe(recipe)
+    if weights is None:
+        if backend and len(backend) > 1:
+            raise ElirError(
+                f"--backend is given {len(backend)} times; without --weights engines are made of one"
+            )
+        _without_weights(recipe, backend[0] if backend else "auto")
+        return
     for name in backend or []:
         one_of("--backend", name, backends.names())
     with _Bar("Building") as show:
@@ -102,6 +118,17 @@ def build(
             if record.note:
                 print(f"{name}: {part}: {record.note}")
     print(f"{'found in the cache' if report.cached else 'built'} in {report.seconds:.1f} s: {report.path}")
+
+
+def _without_weights(task: str, backend: str) -> None:
+    """Make this machine's engines of the bundle that ships with the package."""
+    from elir_trt.bundle import shipped_folder
+    from elir_trt.cli.tune import make_engines
+
+    folder = shipped_folder() / task
+    if not folder.is_dir():
+        raise ElirError(f"--weights is missing: no bundle of {task!r} ships with the package")
+    make_engines(str(folder), backend)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from elir_trt.cli.shared import BundleArgument, plain_table, search_table
+from elir_trt.cli.shared import BundleArgument, choice_table, plain_table, search_table
+
+if TYPE_CHECKING:
+    from elir_trt.bundle import Bundle
+
+
+def _show_portable(console: Console, bundle: Bundle) -> None:
+    """The forms of the parts, and what this machine chose of them."""
+    from elir_trt.tuning.choice import choices_here
+
+    variants = plain_table("part", "as ONNX in", "relative error")
+    for part, records in bundle.manifest.variants.items():
+        for precision, record in records.items():
+            variants.add_row(part, precision, f"{record.relative_error:.1e}")
+    console.print(variants)
+    gate = bundle.manifest.gate
+    assert gate is not None
+    console.print(f"engines keep {gate.min_psnr:g} dB against float32 on the bundle's reference frames")
+    for name, choice in choices_here(bundle):
+        console.print(f"{name} on this machine:")
+        console.print(choice_table(choice))
 
 
 def info(bundle: BundleArgument) -> None:
@@ -23,8 +43,13 @@ def info(bundle: BundleArgument) -> None:
         "task": f"{recipe.task}: {recipe.title}",
         "steps": f"{recipe.steps} (default {recipe.default_steps}), sigma {recipe.sigma}",
         "size": f"{specification.size[0]}x{specification.size[1]} (height x width), batch {specification.batch}",
-        "precision": specification.precision or "the fastest of each backend",
-        "backends": ", ".join(specification.backends),
+        "precision": specification.precision
+        or (
+            "what each machine measures to be fastest"
+            if opened.is_portable
+            else "the fastest of each backend"
+        ),
+        "backends": ", ".join(specification.backends) or "engines are made where it is opened",
         "checkpoint": f"sha256 {specification.checkpoint}",
         "key": specification.key(),
         "built": f"{manifest.created} with "
@@ -35,6 +60,9 @@ def info(bundle: BundleArgument) -> None:
     for name, value in rows.items():
         table.add_row(name, str(value))
     console.print(table)
+    if opened.is_portable:
+        _show_portable(console, opened)
+        return
     parts = plain_table("backend", "part", "precision", "relative error", "build s", "note")
     for backend, records in manifest.parts.items():
         precisions = opened.precisions(backend)

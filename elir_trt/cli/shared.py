@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -14,6 +13,7 @@ from elir_trt.errors import ElirError
 
 if TYPE_CHECKING:
     from elir_trt.manifest import SearchRow
+    from elir_trt.tuning.store import Choice
 
 # Typer reads these annotations at run time; Optional is what it understands on every Python.
 BundleArgument = Annotated[str, typer.Argument(help="Bundle's folder, or a task.")]
@@ -22,7 +22,6 @@ Steps = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(help="Euler steps; 0 decodes the coarse estimate. Default: the recipe's."),
 ]
-Weights = Annotated[Path, typer.Option(help="Checkpoint: .pth, .ckpt or .npz.")]
 
 
 def complain(error: Exception) -> None:
@@ -61,4 +60,19 @@ def search_table(rows: Sequence[SearchRow]) -> Table:
             f"{row.relative_error:.1e}",
             "" if row.within_bounds else "beyond its bound",
         )
+    return table
+
+
+def choice_table(choice: Choice) -> Table:
+    """What this machine measured of each part in each precision, all others in the safe one."""
+    table = plain_table("part", "precision", "ms", "PSNR dB", "")
+    for row in choice.rows:
+        chosen = choice.precisions[row.part] == row.precision
+        remark = "chosen" if chosen else "too far from float32" if row.fits is False else ""
+        psnr = "" if row.psnr is None else f"{row.psnr:.1f}"
+        table.add_row(row.part, row.precision, f"{row.ms:.1f}", psnr, remark)
+    if choice.ms is not None and choice.base_ms is not None:
+        gain = f"{choice.base_ms / choice.ms:.2f} times as fast"
+        table.add_row("a frame", "as chosen", f"{choice.ms:.1f}", f"{choice.psnr:.1f}", gain)
+        table.add_row("", "safe", f"{choice.base_ms:.1f}", "", "")
     return table

@@ -1,1 +1,1 @@
-"""Which engines run on this machine: candidates, fallback, and building them again. Needs neither torch nor ONNX."""
+"""Which engines run on this machine: made of portable bundles, compared, timed, kept. Needs no torch."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, cast, get_args
 
 from elir_trt import _core, backends
-from elir_trt.backends import Engines
+from elir_trt.backends import Engines, TunableBackend
 from elir_trt.bundle import Bundle, cache_folder
-from elir_trt.errors import BackendError, DeviceError, ElirWarning
-from elir_trt.tuning.rebuild import rebuild_engines
+from elir_trt.errors import BackendError, BuildError, DeviceError, ElirWarning
+from elir_trt.tuning.candidates import Candidate, machine_key
+from elir_trt.tuning.measure import choose
+from elir_trt.tuning.rebuild import built_for_gpu, rebuild_engines
+from elir_trt.tuning.store import Choice, Store, Tune
 
 #: What is done with engines that the device or its backend refuses.
 OnEngineError = Literal["fallback", "rebuild", "raise"]
@@ -18,18 +24,28 @@ OnEngineError = Literal["fallback", "rebuild", "raise"]
 
 @dataclass(frozen=True)
 class Opened:
-    """Engines, and the bundle that they are of: another than was asked for if they were built again."""
+    """Engines, and the bundle that they are of: another than was asked for if they were built again.
+
+    Attributes:
+        choice: of precisions, where engines were made for this machine by measurement.
+    """
 
     bundle: Bundle
     engines: Engines
+    choice: Choice | None = None
 
 
 def open_engines(
-    bundle: Bundle, backend: str = "auto", device: str = "auto", on_engine_error: OnEngineError = "fallback"
+    bundle: Bundle,
+    backend: str = "auto",
+    device: str = "auto",
+    on_engine_error: OnEngineError = "fallback",
+    tune: Tune = "auto",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Opened:
     """Open the engines of a bundle.
 
-    With "auto" the GPU is used where there is one and the bundle has engines that it takes.
+    With "auto" the GPU is used where there is one and the bundle has engines that it takes, or they can be made.
 
     Args:
         bundle: a bundle that was opened, and not released.
@@ -38,13 +54,17 @@ def open_engines(
         on_engine_error: what to do with engines that are refused: "fallback" uses the next backend that is allowed,
             and warns why; "rebuild" builds them again where the bundle is portable, once, and warns that it does;
             "raise" raises.
+        tune: how much time the choice of engines may take: see :func:`elir_trt.open`.
+        say: is called with what is being done, where engines are made.
 
     Raises:
         BackendError: the backend is unknown, not installed, or refuses the engines.
         BundleError: the bundle has no engines of the backend.
-        BuildError: engines cannot be built again.
+        BuildError: engines cannot be built.
         DeviceError: the device is unknown or not usable; the message says why.
     """
+    if tune not in get_args(Tune):
+        raise ValueError(f"tune is {tune!r}; allowed: {', '.join(get_args(Tune))}")
     if backend != "auto" and backend not in backends.names():
         raise BackendError(f"backend is {backend!r}; allowed: auto, {', '.join(backends.names())}")
     if device not in ("auto", "cpu", "cuda"):
@@ -61,12 +81,14 @@ def open_engines(
     candidates = _candidates(bundle, backend, device, gpu=not no_gpu)
     for place, (name, on) in enumerate(candidates, 1):
         try:
+            if bundle.is_portable:
+                return _made(bundle, name, on, tune, say)
             return Opened(bundle, backends.get(name).load(bundle, on))
-        except BackendError as error:
+        except (BackendError, BuildError) as error:
             problem = str(error)
-            if on_engine_error == "rebuild" and backends.get(name).rebuilds:
+            if on_engine_error == "rebuild" and backends.get(name).rebuilds and not bundle.is_portable:
                 try:
-                    return _rebuilt(bundle, name, on, error)
+                    return _rebuilt(bundle, name, on, error, say)
                 except OSError as refusal:
                     problem = (
                         f"{cache_folder()}: the engines that were built again cannot be kept there: "
@@ -88,8 +110,10 @@ def _candidates(bundle: Bundle, name: str, device: str, gpu: bool) -> list[tuple
         devices = backends.get(name).devices
         on_gpu = "cuda" in devices and gpu and device != "cpu"
         return [(name, "cuda" if on_gpu else devices[-1])]
-    built = bundle.manifest.specification.backends
     known = backends.registry()
+    built = bundle.manifest.specification.backends
+    if bundle.is_portable:
+        built = tuple(backend.name for backend in known if backend.tunes or backend.rebuilds)
     found: list[tuple[str, str]] = []
     if gpu and device != "cpu":
         here = [backend.name for backend in known if "cuda" in backend.devices and backend.installed()]
@@ -108,7 +132,48 @@ def _candidates(bundle: Bundle, name: str, device: str, gpu: bool) -> list[tuple
     return found
 
 
-def _rebuilt(bundle: Bundle, name: str, device: str, error: BackendError) -> Opened:
+def store() -> Store:
+    """The store of engines of this machine."""
+    folder = cache_folder() / "engines"
+    with _lock:
+        return _stores.setdefault(folder, Store(folder))
+
+
+def choices_here(bundle: Bundle) -> list[tuple[str, Choice]]:
+    """What this machine chose for a portable bundle, by backend; nothing is measured."""
+    found = []
+    for backend in backends.registry():
+        if not backend.tunes or not backend.probe().usable:
+            continue
+        key = machine_key(bundle.digest, cast(TunableBackend, backend), bundle.manifest.specification.size, 1)
+        choice = store().choice(key)
+        if choice is not None:
+            found.append((backend.name, choice))
+    return found
+
+
+_lock = threading.Lock()
+_stores: dict[Path, Store] = {}
+
+
+def _made(bundle: Bundle, name: str, device: str, tune: Tune, say: Callable[[str], None]) -> Opened:
+    """Engines for this machine of a portable bundle."""
+    backend = backends.get(name)
+    if backend.rebuilds:
+        built = built_for_gpu(bundle, name, say)
+        return Opened(built, backend.load(built, device))
+    if not backend.tunes:
+        raise BackendError(
+            f"{bundle.path}: is portable, and the backend {name} makes no engines of such a bundle; build one with: "
+            f"elir-trt build {bundle.recipe.task} --backend {name} --weights CHECKPOINT"
+        )
+    tunable = cast(TunableBackend, backend)
+    choice = choose(bundle, tunable, device, store(), tune, say)
+    engines = tunable.load_tuned(Candidate(bundle, tunable, choice.precisions, store()), device)
+    return Opened(bundle, engines, choice)
+
+
+def _rebuilt(bundle: Bundle, name: str, device: str, error: Exception, say: Callable[[str], None]) -> Opened:
     warnings.warn(f"{error}; building them again for this machine", ElirWarning, stacklevel=4)
-    rebuilt = Bundle(rebuild_engines(bundle, name))
+    rebuilt = Bundle(rebuild_engines(bundle, name, say))
     return Opened(rebuilt, backends.get(name).load(rebuilt, device))

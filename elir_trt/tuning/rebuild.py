@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +15,10 @@ import numpy as np
 from elir_trt import backends
 from elir_trt.backends import CompileOptions
 from elir_trt.bundle import CONDITIONING, Bundle, cache_folder, onnx_file, reference_files
-from elir_trt.errors import BuildError, BundleError
+from elir_trt.errors import BuildError, BundleError, ElirWarning
 from elir_trt.files import locked, written_folder
 from elir_trt.gpu import gpu_tag
-from elir_trt.manifest import AccuracyReport, PartRecord, write_manifest
+from elir_trt.manifest import AccuracyReport, BuildSpecification, PartRecord, write_manifest
 from elir_trt.parts import PARTS
 
 if TYPE_CHECKING:
@@ -39,7 +42,31 @@ class _KeptPart:
         raise BuildError(f"{self.part}: a portable bundle keeps the ONNX file, and no weights")
 
 
-def rebuild_engines(bundle: Bundle, name: str) -> Path:
+def built_for_gpu(bundle: Bundle, name: str, say: Callable[[str], None]) -> Bundle:
+    """The bundle of a portable one with engines for the GPU that is here, from the user's cache, or built into it.
+
+    Where the cache cannot be written they are kept in memory, with a warning.
+
+    Raises:
+        BackendError: the backend cannot be imported.
+        BuildError: it refuses a file.
+    """
+    try:
+        return Bundle(rebuild_engines(bundle, name, say))
+    except OSError as error:
+        warnings.warn(
+            f"{cache_folder()}: engines cannot be kept there: {error.strerror}; they are made again the next time. "
+            "Set ELIR_TRT_CACHE to another folder",
+            ElirWarning,
+            stacklevel=4,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        _build_into(path, bundle, name, _specification(bundle, name), None, say)
+        return Bundle(path)
+
+
+def rebuild_engines(bundle: Bundle, name: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """Build the engines of a backend for the device and the version that are here.
 
     Needs no torch. The result is a bundle in the user's cache, found again the next time.
@@ -47,6 +74,7 @@ def rebuild_engines(bundle: Bundle, name: str) -> Path:
     Args:
         bundle: opened, and not released.
         name: of the backend.
+        say: is called with what is being done.
 
     Returns:
         the folder of the new bundle.
@@ -54,51 +82,94 @@ def rebuild_engines(bundle: Bundle, name: str) -> Path:
     Raises:
         BuildError: the bundle is not portable, or the backend refuses a file.
     """
-    backend = backends.get(name)
+    specification = _specification(bundle, name)
+    path = cache_folder() / "bundles" / f"{bundle.recipe.task}-{specification.key()[:16]}"
+    with locked(path):
+        with contextlib.suppress(BundleError):
+            if Bundle(path).manifest.specification == specification:
+                return path
+        with written_folder(path) as folder:
+            _build_into(folder, bundle, name, specification, cache_folder() / "timing", say)
+    return path
+
+
+def _specification(bundle: Bundle, name: str) -> BuildSpecification:
+    """What is built for the machine that is here."""
     old = bundle.manifest.specification
     if not old.portable:
         raise BuildError(
             f"{bundle.path}: its engines cannot be built again here: it has no ONNX files; build it with: "
             f"elir-trt build {bundle.recipe.task} --portable --weights CHECKPOINT"
         )
-    specification = old.model_copy(
-        update={"backends": (name,), "tensorrt": backend.version_tag(), "gpu": gpu_tag()}
-    )
-    path = cache_folder() / "bundles" / f"{bundle.recipe.task}-{specification.key()[:16]}"
-    # Precisions and accuracy are those of the ONNX files, so those of any backend that these were made for.
-    made_for = next(other for other in old.backends if other == name or backends.get(other).rebuilds)
-    with locked(path):
-        with contextlib.suppress(BundleError):
-            if Bundle(path).manifest.specification == specification:
-                return path
-        with written_folder(path) as folder:
-            np.save(folder / CONDITIONING, bundle.table, allow_pickle=False)
-            options = CompileOptions.of(old, cache=cache_folder() / "timing")
-            records: dict[str, PartRecord] = {}
-            for part in PARTS:
-                onnx = bundle.read_onnx(part)
-                assert onnx is not None
-                _write(folder, {onnx_file(part): onnx})
-                files = [folder / file for file in backend.engine_files(part)]
-                files[0].parent.mkdir(exist_ok=True)
-                built = backend.compile(_KeptPart(part, onnx), files, options)
-                records[part] = bundle.manifest.parts[made_for][part].model_copy(
-                    update={
-                        "seconds": built.seconds,
-                        "layers": built.layers,
-                        "quantized_layers": built.quantized_layers,
-                    }
-                )
-                reference = bundle.read_reference(part)
-                if reference is not None:
-                    _write(folder, dict(zip(reference_files(part), reference, strict=True)))
-            accuracy = bundle.manifest.pipelines.get(made_for)
-            versions = backends.versions()
-            pipelines: dict[str, AccuracyReport] = {} if accuracy is None else {name: accuracy}
-            write_manifest(
-                folder, specification, bundle.condition_width, {name: records}, pipelines, versions
-            )
-    return path
+    changes: dict[str, object] = {
+        "backends": (name,),
+        "tensorrt": backends.get(name).version_tag(),
+        "gpu": gpu_tag(),
+    }
+    if bundle.is_portable:
+        # The parts share one type on a GPU: what lies between them is the core's.
+        shared = [p for p in ("fp16", "bf16", "fp32") if all(p in bundle.variants(part) for part in PARTS)]
+        if not shared:
+            raise BuildError(f"{bundle.path}: its parts share no precision that {name} runs them in")
+        changes.update(precision=shared[0], quantized=False)
+    return old.model_copy(update=changes)
+
+
+def _build_into(
+    folder: Path,
+    bundle: Bundle,
+    name: str,
+    specification: BuildSpecification,
+    cache: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    backend = backends.get(name)
+    np.save(folder / CONDITIONING, bundle.table, allow_pickle=False)
+    options = CompileOptions.of(specification, cache=cache, progress=say)
+    records: dict[str, PartRecord] = {}
+    for part in PARTS:
+        say(f"{backend.title}: making the {part} engine")
+        onnx, record = _kept(bundle, part, name, specification)
+        _write(folder, {onnx_file(part): onnx})
+        files = [folder / file for file in backend.engine_files(part)]
+        files[0].parent.mkdir(exist_ok=True)
+        built = backend.compile(_KeptPart(part, onnx), files, options)
+        records[part] = record.model_copy(
+            update={
+                "seconds": built.seconds,
+                "layers": built.layers,
+                "quantized_layers": built.quantized_layers,
+            }
+        )
+        reference = bundle.read_reference(part)
+        if reference is not None:
+            _write(folder, dict(zip(reference_files(part, len(reference)), reference, strict=True)))
+    old = bundle.manifest.pipelines
+    accuracy = next((old[other] for other in _made_for(bundle, name) if other in old), None)
+    pipelines: dict[str, AccuracyReport] = {} if accuracy is None else {name: accuracy}
+    versions = backends.versions()
+    write_manifest(folder, specification, bundle.condition_width, {name: records}, pipelines, versions)
+
+
+def _made_for(bundle: Bundle, name: str) -> list[str]:
+    """Backends that the bundle's ONNX files were made for: precisions and accuracy are theirs."""
+    built = bundle.manifest.specification.backends
+    return [other for other in built if other == name or backends.get(other).rebuilds]
+
+
+def _kept(
+    bundle: Bundle, part: str, name: str, specification: BuildSpecification
+) -> tuple[bytes, PartRecord]:
+    """The file that an engine is made of, and how it came out."""
+    if bundle.is_portable:
+        assert specification.precision is not None
+        error = bundle.manifest.variants[part][specification.precision].relative_error
+        return bundle.read_variant(part, specification.precision), PartRecord(
+            relative_error=error, seconds=0.0
+        )
+    onnx = bundle.read_onnx(part)
+    assert onnx is not None
+    return onnx, bundle.manifest.parts[_made_for(bundle, name)[0]][part]
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:

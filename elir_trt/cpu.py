@@ -1,0 +1,29 @@
+"""What CPU is here, as the kernel tells it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+
+@functools.cache
+def cpu_flags() -> tuple[str, frozenset[str]]:
+    """Vendor and feature flags of the first CPU; of other systems and architectures what they tell."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    except OSError:
+        pass
+    vendor = fields.get("vendor_id") or fields.get("CPU implementer") or platform.machine()
+    return vendor, frozenset((fields.get("flags") or fields.get("Features") or "").split())
+
+
+def available_cpus() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

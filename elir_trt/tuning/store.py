@@ -1,0 +1,210 @@
+"""The store of engines of this machine: a folder in the user's cache, one entry for each engine and each choice.
+
+An entry is found under the bundle's digest and a digest of everything else that decides what is in it: the backend
+and its version, the machine, the part, its precision, the size and the batch. It is written whole, under a lock, and
+read only if its record states this very key and the digest of its content. Losing the store loses time, nothing else.
+
+    engines/BUNDLE/KEY/record.json, engine.bin      one engine
+    engines/BUNDLE/KEY/record.json                  one choice, with the table that it was made from
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from elir_trt.errors import ElirWarning
+from elir_trt.files import locked, written_folder
+from elir_trt.tolerances import PartPrecision
+
+#: How much time a choice may take: see :func:`elir_trt.open`.
+Tune = Literal["auto", "off", "full"]
+_RECORD, _ENGINE = "record.json", "engine.bin"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MachineKey(_Frozen):
+    """What engines and choices are bound to.
+
+    Attributes:
+        bundle: its digest.
+        backend: its name.
+        version: of what runs the engines.
+        machine: the processor: its name and what it can do.
+        size: height and width of the engines' input.
+        batch: tiles that they take together.
+    """
+
+    bundle: str
+    backend: str
+    version: str
+    machine: str
+    size: tuple[int, int]
+    batch: int
+
+    def digest(self) -> str:
+        """Hexadecimal digest over every field, and of which kind of key it is."""
+        text = json.dumps([type(self).__name__, self.model_dump(mode="json")], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class EngineKey(MachineKey):
+    """What decides one engine."""
+
+    part: str
+    precision: PartPrecision
+
+
+class ChoiceRow(_Frozen):
+    """One line of the table that a choice was made from: a part in a precision, all others in the base precision."""
+
+    part: str
+    precision: PartPrecision
+    ms: float
+    """Median time of a call, taken in turns with the others."""
+    psnr: float | None = None
+    """Of a restored reference frame against float32, in dB; None: the part was not run alone."""
+    fits: bool | None = None
+    """Whether that keeps the bundle's bound."""
+
+
+class Choice(_Frozen):
+    """The precisions that a machine runs a bundle in.
+
+    Attributes:
+        precisions: of each part.
+        tune: how much time it was given.
+        psnr: of restored reference frames against float32, in dB; None: it was not measured.
+        base_ms, ms: of a frame with the default steps, with every part in the base precision and as chosen, taken in
+            turns; None: it was not measured.
+        rows: the table.
+        complete: whether everything was measured in the time that there was.
+    """
+
+    precisions: Mapping[str, PartPrecision]
+    tune: Tune
+    psnr: float | None = None
+    base_ms: float | None = None
+    ms: float | None = None
+    rows: tuple[ChoiceRow, ...] = ()
+    complete: bool = True
+
+
+class _Record(_Frozen):
+    key: MachineKey | EngineKey
+    choice: Choice | None = None
+    engine: str | None = None
+    """SHA-256 of the engine."""
+
+
+class Store:
+    """Engines and choices in ``folder``; where that cannot be written, in memory, with one warning."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._engines: dict[str, bytes] = {}
+        self._choices: dict[str, Choice] = {}
+        self._refused = False
+
+    def engine(self, key: EngineKey, make: Callable[[], bytes]) -> bytes:
+        """An engine, made where there is none, by one process at a time."""
+        digest = key.digest()
+        if digest in self._engines:
+            return self._engines[digest]
+        found = self._read_engine(key)
+        if found is None:
+            with self._locked(key):
+                found = self._read_engine(key)
+                if found is None:
+                    found = make()
+                    self.keep_engine(key, found)
+        return found
+
+    def keep_engine(self, key: EngineKey, content: bytes) -> None:
+        """Keep an engine that was made."""
+        record = _Record(key=key, engine=hashlib.sha256(content).hexdigest())
+        if not self._write(key, record, content):
+            self._engines[key.digest()] = content
+
+    def choice(self, key: MachineKey) -> Choice | None:
+        """The choice of this machine, or None."""
+        if key.digest() in self._choices:
+            return self._choices[key.digest()]
+        record = self._read_record(key)
+        return None if record is None else record.choice
+
+    def keep_choice(self, key: MachineKey, choice: Choice) -> None:
+        """Keep a choice that was made."""
+        if not self._write(key, _Record(key=key, choice=choice), None):
+            self._choices[key.digest()] = choice
+
+    @contextlib.contextmanager
+    def choosing(self, key: MachineKey) -> Iterator[None]:
+        """Hold the lock of a choice: other processes wait, and then find what was chosen."""
+        with self._locked(key):
+            yield
+
+    def _place(self, key: MachineKey) -> Path:
+        return self.folder / key.bundle[:16] / key.digest()[:16]
+
+    @contextlib.contextmanager
+    def _locked(self, key: MachineKey) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if not self._refused:
+                try:
+                    stack.enter_context(locked(self._place(key)))
+                except OSError as error:
+                    self._refuse(error)
+            yield
+
+    def _read_record(self, key: MachineKey) -> _Record | None:
+        try:
+            record = _Record.model_validate_json((self._place(key) / _RECORD).read_bytes())
+        except (OSError, ValidationError):
+            return None  # Not there, or not whole: it is made again.
+        return record if record.key == key else None
+
+    def _read_engine(self, key: EngineKey) -> bytes | None:
+        record = self._read_record(key)
+        if record is None:
+            return None
+        try:
+            content = (self._place(key) / _ENGINE).read_bytes()
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).hexdigest() == record.engine else None
+
+    def _write(self, key: MachineKey, record: _Record, content: bytes | None) -> bool:
+        if self._refused:
+            return False
+        place = self._place(key)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with written_folder(place) as folder:
+                if content is not None:
+                    (folder / _ENGINE).write_bytes(content)
+                (folder / _RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            self._refuse(error)
+            return False
+        return True
+
+    def _refuse(self, error: OSError) -> None:
+        if not self._refused:
+            self._refused = True
+            warnings.warn(
+                f"{self.folder}: engines cannot be kept there: {error.strerror}; they are made again the next time. "
+                "Set ELIR_TRT_CACHE to another folder",
+                ElirWarning,
+                stacklevel=2,
+            )

@@ -1,0 +1,92 @@
+"""Running engines of several precisions in turns, through the real stages of one stream of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from elir_trt import _core
+from elir_trt._core import Geometry
+from elir_trt.backends.base import Engines
+from elir_trt.bundle import Bundle
+from elir_trt.errors import BackendError
+from elir_trt.parts import PARTS
+from elir_trt.tolerances import PartPrecision
+
+Frame = npt.NDArray[np.uint8]
+
+
+class Bench:
+    """A stream whose parts can be exchanged between frames.
+
+    All engines are bound to the same tensors, and what a frame meets between them is what it always meets.
+
+    Attributes:
+        assignment: the precision of each part for the frames that come.
+    """
+
+    def __init__(self, bundle: Bundle, engines: Mapping[PartPrecision, Engines]) -> None:
+        """``engines``: of every part in each precision; all of one backend and device."""
+        first = next(iter(engines.values()))
+        size = bundle.manifest.specification.size
+        architecture = bundle.recipe.architecture
+        geometry = Geometry(
+            frame=size,
+            engine=size,
+            scaled=size,
+            scale=(1.0, 1.0),
+            interpolation="nearest",
+            tiles=((0, 0),),
+            downscale=architecture.downscale,
+            latent_channels=architecture.latent_channels,
+        )
+        batch = first.batch or 1
+        options = _core.StreamOptions(
+            sigma=bundle.recipe.sigma,
+            steps=bundle.recipe.default_steps,
+            table=bundle.table,
+            element=first.element,
+            device=first.device,
+            batch=batch,
+            depth=1,
+        )
+        self._stream = _core.Stream(geometry, options)
+        self._bound = {
+            precision: of_precision.bind(size, batch, self._stream)
+            for precision, of_precision in engines.items()
+        }
+        self.assignment: dict[str, PartPrecision] = dict.fromkeys(PARTS, next(iter(engines)))
+        for part in PARTS:
+            self._stream.set_part(part, self._runs(part))
+        self._stream.start()
+
+    def run(
+        self, assignment: Mapping[str, PartPrecision], frame: Frame, steps: int
+    ) -> tuple[Frame, dict[str, float]]:
+        """Restore a frame with these engines.
+
+        Returns:
+            the restored frame ``[H, W, 3]``, and the milliseconds of each stage.
+
+        Raises:
+            BackendError: an engine failed.
+        """
+        self.assignment = dict(assignment)
+        self._stream.submit(frame, None, steps, None)
+        found = self._stream.result(None)
+        if found.error is not None:
+            part, message = found.error
+            raise BackendError(f"the {part} failed in {self.assignment.get(part, 'a stage')}: {message}")
+        return found.frame, found.stages
+
+    def close(self) -> None:
+        """Give the engines back."""
+        self._stream.abort()
+
+    def _runs(self, part: str) -> Callable[[int], None]:
+        def run(stream_handle: int) -> None:
+            self._bound[self.assignment[part]][part](stream_handle)
+
+        return run
