@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,10 @@ if emulated_core := os.environ.get("ELIR_TRT_EMULATED_CORE"):  # tests/emulated_
 
     load_core(emulated_core)
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and processes of tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _seen: set[Path] = set()
 

@@ -72,6 +72,12 @@ DEPENDENCIES = (
         "executor_.wait_for_all();",
         cases="schedules.py::test_noise_is_drawn_before_its_memory_goes",
     ),
+    Dependency(
+        "failed_sums_are_cleared",
+        "device.cpp",
+        "stages_.clear_sums();",
+        cases="faults.py::test_tiles_of_a_failed_frame_are_not_blended_into_the_next",
+    ),
 )
 
 _HEAD = """#include <cstdlib>

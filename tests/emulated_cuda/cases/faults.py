@@ -74,6 +74,24 @@ def test_one_failed_call_costs_one_frame(
         del core
 
 
+@pytest.mark.parametrize("record", [True, False])
+def test_tiles_of_a_failed_frame_are_not_blended_into_the_next(
+    library: EmulatedLibrary, gpu: Gpu, record: bool
+) -> None:
+    size = (90, 131)
+    rng = np.random.default_rng(4)
+    frames = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(4)]
+    right = through(stream_of(size, recipe_of("tile"), steps=1), frames)
+    costs = 0
+    for nth in (4, 9, 14, 20):
+        gpu.reset("random", nth)
+        core = stream_of(size, recipe_of("tile"), library, steps=1, depth=4, record=record)
+        gpu.fail("cudaLaunchKernel", nth)
+        costs += restored(list(results(core, frames, 4)), right)
+        core.abort()
+    assert costs == 4
+
+
 @pytest.mark.parametrize("nth", range(1, 7))
 def test_a_failed_frame_is_let_go_when_nothing_reads_it(library: EmulatedLibrary, gpu: Gpu, nth: int) -> None:
     """The memory of a frame of the GPU is free as soon as its result is collected, whatever failed when."""
