@@ -202,6 +202,15 @@ def test_precisions_are_parsed() -> None:
         parse_precision("middle=int8")
 
 
+def test_a_decoder_with_a_skip_is_refused(small_checkpoint: Path) -> None:
+    recipe = small_recipe()
+    gated = recipe.architecture.model_copy(update={"skip": "gated"})
+    with pytest.raises(
+        BuildError, match=r"architecture\.skip is 'gated'; engines need a decoder without one"
+    ):
+        build(recipe.model_copy(update={"architecture": gated}), small_checkpoint)
+
+
 def test_precisions_that_cannot_be_are_refused(
     small_checkpoint: Path, tmp_path: Path, recipe: Recipe
 ) -> None:
