@@ -87,5 +87,5 @@ class RichProgress:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._progress.stop()

@@ -11,10 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from elir_trt.errors import ElirError, FrameError
-from elir_trt.formats import PixelFormat
+from elir_trt.formats import Matrix, PixelFormat
 from elir_trt.io.interrupts import Interrupts
 from elir_trt.io.progress import ProgressCallback, Rate
 from elir_trt.io.sink import Sink
@@ -48,7 +48,7 @@ class SupportsStream(Protocol):
         noise: Noise = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
-        matrix: Literal["bt601", "bt709"] = ...,
+        matrix: Matrix = ...,
         full_range: bool = ...,
     ) -> Any:
         """Open a stream."""
@@ -289,7 +289,7 @@ class _Feeder:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._stop.set()
         if self._thread.is_alive():
             self._source.stop()

@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from elir_trt.closing import Closing
 from elir_trt.errors import ElirError
-from elir_trt.formats import PixelFormat
+from elir_trt.formats import Matrix, PixelFormat
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Source(Closing):
     """
 
     pixel_format: PixelFormat = "rgb24"
-    matrix: Literal["bt601", "bt709"] = "bt709"
+    matrix: Matrix = "bt709"
     full_range: bool = False
     live: bool = False
     size: tuple[int, int] | None = None
