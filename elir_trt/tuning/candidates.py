@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class Candidate:
 
             self._made[key] = make() if self._store is None else self._store.engine(key, make)
         return self._made[key]
+
+    def keep(self, store: Store, assignment: Mapping[str, PartPrecision]) -> None:
+        """Put engines that were made for a measurement into a store: those that are parts of ``assignment``."""
+        for key, engine in self._made.items():
+            if assignment[key.part] == key.precision:
+                store.engine(key, functools.partial(bytes, engine))
 
     def _variant(self, bundle: Bundle, part: str) -> PartPrecision:
         """The file that an engine is made of: that of its precision where it is quantized, else the best float."""

@@ -65,8 +65,11 @@ def choose(
         found = store.choice(key)
         if found is not None and (tune != "full" or found.tune == "full"):
             return found  # Another process was faster.
-        choice = _Measurement(bundle, backend, device, tune, say).choose()
+        measurement = _Measurement(bundle, backend, device, tune, say)
+        choice = measurement.choose()
         store.keep_choice(key, choice)
+        for candidate in measurement.candidates:
+            candidate.keep(store, choice.precisions)
     return choice
 
 
@@ -81,9 +84,12 @@ class _Measurement:
         self._precisions = backend.tuned_precisions()
         self._base = uniform(bundle, backend, self._precisions[0])
         self._engines = {}
+        #: One for each precision; they hold the engines that were made.
+        self.candidates: list[Candidate] = []
         for precision in self._precisions:
             say(f"making engines in {precision}")
             candidate = Candidate(bundle, backend, uniform(bundle, backend, precision), None)
+            self.candidates.append(candidate)
             self._engines[precision] = backend.load_tuned(candidate, device)
         self._bench = Bench(bundle, self._engines)
         self._safe = 0.0
