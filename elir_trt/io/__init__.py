@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from elir_trt.io.folder import ImageFrame, ImageSink, ImageSource
     from elir_trt.io.images import Image, read_image, write_image
     from elir_trt.io.pumping import PumpReport, pump
-    from elir_trt.io.reader import VideoFrame, VideoReader
+    from elir_trt.io.reader import VideoReader
     from elir_trt.io.restore import RestoreReport, restore_path
     from elir_trt.io.sink import Sink
     from elir_trt.io.source import Frame, Source, Unreadable
     from elir_trt.io.video import VideoSink
+    from elir_trt.io.video_frame import VideoFrame
     from elir_trt.io.writer import VideoWriter
 
 __all__ = [
@@ -60,7 +61,7 @@ __getattr__, __dir__ = lazily(
         "Sink": "elir_trt.io.sink",
         "Source": "elir_trt.io.source",
         "Unreadable": "elir_trt.io.source",
-        "VideoFrame": "elir_trt.io.reader",
+        "VideoFrame": "elir_trt.io.video_frame",
         "VideoReader": "elir_trt.io.reader",
         "VideoSink": "elir_trt.io.video",
         "VideoWriter": "elir_trt.io.writer",

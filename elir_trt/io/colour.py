@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,24 +73,51 @@ class Converter:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def to_rgb(self, frame: av.VideoFrame, colour: Colour, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        """A decoded frame as ``[H, W, 3]`` uint8.
+    def to_rgb(
+        self, frame: av.VideoFrame, colour: Colour, size: tuple[int, int], *, deep: bool = False
+    ) -> npt.NDArray[Any]:
+        """A decoded frame as ``[H, W, 3]``.
 
         Args:
             frame: as decoded.
             colour: of the frame.
             size: height and width of the result; the frame is scaled if it has another.
+            deep: as uint16, all 16 bits of it; else uint8.
         """
         if frame.format.name == "gray" and (frame.height, frame.width) == size and not colour.limited_grey:
-            return np.ascontiguousarray(np.repeat(frame.to_ndarray()[:, :, None], 3, axis=2))
+            grey = np.repeat(frame.to_ndarray()[:, :, None], 3, axis=2)
+            return np.ascontiguousarray(grey.astype(np.uint16) * 257 if deep else grey)
         full = colour.full_range or frame.format.is_rgb
-        converted = self._convert(frame, colour, "rgb24", FULL if full else LIMITED, FULL, size)
+        pixel_format = "rgb48le" if deep else "rgb24"
+        converted = self._convert(frame, colour, pixel_format, FULL if full else LIMITED, FULL, size)
         return np.ascontiguousarray(converted.to_ndarray())
 
-    def from_rgb(self, rgb: npt.NDArray[np.uint8], colour: Colour, pixel_format: str) -> av.VideoFrame:
-        """A frame for the encoder, of limited range, from ``[H, W, 3]`` uint8."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        return self._convert(frame, colour, pixel_format, FULL, LIMITED, rgb.shape[:2])
+    def to_alpha(
+        self, frame: av.VideoFrame, colour: Colour, size: tuple[int, int], *, deep: bool = False
+    ) -> npt.NDArray[Any]:
+        """How opaque a frame with alpha is, ``[H, W]``, of the type of :meth:`to_rgb`."""
+        pixel_format = "rgba64le" if deep else "rgba"
+        converted = self._convert(frame, colour, pixel_format, FULL, FULL, size)
+        return np.ascontiguousarray(converted.to_ndarray()[:, :, 3])
+
+    def from_rgb(
+        self,
+        rgb: npt.NDArray[Any],
+        colour: Colour,
+        pixel_format: str,
+        alpha: npt.NDArray[Any] | None = None,
+    ) -> av.VideoFrame:
+        """A frame for the encoder, of the colour's range, from ``[H, W, 3]`` uint8 or uint16."""
+        deep = rgb.dtype == np.uint16
+        if alpha is not None:
+            rgb = np.dstack([rgb, alpha])
+            name = "rgba64le" if deep else "rgba"
+        else:
+            name = "rgb48le" if deep else "rgb24"
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=name)
+        return self._convert(
+            frame, colour, pixel_format, FULL, FULL if colour.full_range else LIMITED, rgb.shape[:2]
+        )
 
     def _convert(
         self,

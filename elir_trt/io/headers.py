@@ -53,6 +53,16 @@ def image_format(start: bytes) -> str | None:
     return None
 
 
+def may_move(start: bytes) -> bool:
+    """Whether an image's first 4096 bytes announce several pictures with times: APNG, animated WebP; any GIF may."""
+    name = image_format(start[:16])
+    if name == "PNG":
+        return b"acTL" in start
+    if name == "WebP":
+        return start[12:16] == b"VP8X" and len(start) > 20 and bool(start[20] & 2)
+    return name == "GIF"
+
+
 def looks_like(data: bytes) -> str:
     """In words, what a file that is no readable image seems to be."""
     if not data:

@@ -121,10 +121,16 @@ def pump(
     drops = options["drop"] != "block"
     feeder = _Feeder(source, lambda: restorer.stream(**options), drops=drops)
     with Interrupts() as interrupts:
-        collector = _Collector(feeder.in_flight, sink, source.frames, on_error, progress, interrupts.check)
+        complete = False
+        collector = _Collector(feeder.in_flight, sink, source, on_error, progress, interrupts.check)
         try:
             with feeder:
-                collector.collect()
+                try:
+                    collector.collect()
+                except (KeyboardInterrupt, SystemExit):
+                    if sink.finish_on_interrupt:
+                        complete = _go_on(collector, sink)
+                    raise
             sink.close(complete=not sink.done)
         except (KeyboardInterrupt, SystemExit):
             if not sink.finish_on_interrupt:
@@ -134,7 +140,7 @@ def pump(
             # A second signal ends this, and so does whatever fails now.
             with contextlib.suppress(Exception, KeyboardInterrupt, SystemExit):
                 collector.collect()
-            sink.close(complete=False)
+            sink.close(complete=complete)
             raise
         except BaseException:
             sink.abort()
@@ -143,6 +149,24 @@ def pump(
     report.dropped += feeder.dropped
     report.seconds = collector.rate.seconds
     return report
+
+
+def _go_on(collector: _Collector, sink: Sink) -> bool:
+    """After an interrupt: restore for as long as the sink wants more. A second signal ends it, and any failure.
+
+    Returns:
+        Whether the source ended meanwhile, so that all is done.
+    """
+
+    def check() -> None:
+        if not sink.wants_more():
+            raise _Stopped
+
+    collector.check = check
+    with contextlib.suppress(Exception, KeyboardInterrupt, SystemExit):
+        collector.collect()
+        return not sink.done
+    return False
 
 
 @dataclass
@@ -303,14 +327,14 @@ class _Collector:
         self,
         in_flight: _InFlight,
         sink: Sink,
-        total: int | None,
+        source: Source,
         on_error: OnError | None,
         progress: ProgressCallback | None,
         check: Callable[[], None],
     ) -> None:
         self._in_flight = in_flight
         self._sink = sink
-        self._total = total
+        self._source = source
         self._on_error = on_error
         self._progress = progress
         self._ahead: Any = None
@@ -347,7 +371,7 @@ class _Collector:
             self.report.frames += 1
         self.report.fps = self.rate.step()
         if self._progress is not None:
-            self._progress(self.rate.done, self._total, self.report.fps)
+            self._progress(self.rate.done, self._source.frames, self.report.fps)
 
     def _result(self, entry: _Entry) -> Any:
         """What came of a frame: its result or its FrameError, or None if the stream dropped it."""

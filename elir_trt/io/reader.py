@@ -6,7 +6,6 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +13,17 @@ from typing import Any, Literal
 from elir_trt.errors import ElirWarning, MediaError
 from elir_trt.extras import needs
 from elir_trt.io import rotation
+from elir_trt.io.addresses import STDIN, is_address, is_live
 from elir_trt.io.colour import Colour, Converter, colour_of, default_colour
-from elir_trt.io.containers import missing_bytes
-from elir_trt.io.headers import image_format, looks_like
-from elir_trt.io.source import Frame, Source
-from elir_trt.io.times import Continuity, Timeline
+from elir_trt.io.counting import FrameCounter
+from elir_trt.io.deinterlacing import Deinterlacer, field_order
+from elir_trt.io.hdr import Mastering, mastering_of
+from elir_trt.io.opening import open_video
+from elir_trt.io.selection import Selection
+from elir_trt.io.source import Source
+from elir_trt.io.times import Timeline
+from elir_trt.io.tracks import PacketClock
+from elir_trt.io.video_frame import Position, VideoFrame, checksum
 
 with needs("av", extra="video", what="reading videos"):
     import av
@@ -26,34 +31,22 @@ with needs("av", extra="video", what="reading videos"):
     from av.video.stream import VideoStream
 
 Damage = Literal["error", "warn"]
+Deinterlace = Literal["auto", "off"]
 
+# Containers whose times are those of display and can be sought.
+_SEEKABLE = {"mov", "mp4", "matroska", "webm"}
+# A frame this far behind a key frame does not depend on what was before: H.264 and HEVC reorder up to 16.
+_SEEK_FRAMES = 40
 # AVI states no display times, and in transport streams they are often wrong. H.264 and HEVC reorder up to 16.
 _UNSORTED = {"avi": 16, "mpegts": 16, "mpeg": 16}
-# Their times count from anywhere, such as the start of the broadcast.
-_FLOATING = {"mpegts", "mpeg"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoFrame(Frame):
-    """A decoded frame, upright: ``pixels`` are ``[H, W, 3]`` uint8, ``timestamp_s`` counts from the file's start.
-
-    Attributes:
-        pts: time of display in ticks of ``time_base``; it rises from frame to frame.
-        time_base: seconds per tick.
-        duration: ticks that the frame is shown for, 0 if the file does not say.
-    """
-
-    pts: int
-    time_base: Fraction
-    duration: int
 
 
 class VideoReader(Source):
-    """The frames of a video file, in the order of display.
+    """The frames of a video, in the order of display.
 
-    The first video stream is read that is no cover picture. Frames come upright, in 8 bits, all of one size:
-    later ones are scaled to the first's, with an ElirWarning. Their colours are converted as the tags say, or
-    as players do without tags. Times are those of the file; missing ones and those that go back are repaired.
+    The first video stream is read that is no cover picture. Frames come upright, all of one size: later ones
+    are scaled to the first's, with an ElirWarning. Their colours are converted as the tags say, or as players do
+    without tags. Times are those of the file; missing ones and those that go back are repaired.
 
     A file that is cut off or cannot be decoded is an error: at opening, where the file's structure shows it,
     else at the frame where it shows. ``damaged="warn"`` gives an ElirWarning and what can be decoded.
@@ -61,87 +54,83 @@ class VideoReader(Source):
     Use it as a context manager, and iterate over it once.
 
     Attributes:
-        path: the file.
+        path: the file, or what stands for it in messages.
+        pixel_format: "rgb24", or "rgb48le" for more than 8 bits per channel.
         size: height and width of the frames, upright.
         rate: frames per second, the average; None if the file does not say.
-        frames: how many there should be: exact where the container counts them, else from the length.
         duration: seconds, as far as the file says.
         time_base: seconds per tick of the frames' times.
         rotation: degrees by which the stored frames were turned clockwise: 0, 90, 180, 270.
         pixel_aspect: width of a pixel by its height, upright.
         colour: how the file codes colours.
-        notes: what was changed on the way, such as "10 bits per channel reduced to 8".
+        pixel_format_stored: FFmpeg's name of the format that frames are decoded to.
+        has_alpha: whether that has alpha; frames have it in ``alpha`` then.
+        mastering: of HDR10; None: not stated.
+        interlaced: "tff" or "bff" where pictures are interlaced and come so (``deinterlace="off"``); else None.
+        selection: the part that is read.
+        notes: what was changed on the way, such as "turned upright by 90 degrees".
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, damaged: Damage = "error", copy: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        damaged: Damage = "error",
+        copy: bool = False,
+        deinterlace: Deinterlace = "auto",
+        selection: Selection | None = None,
+        count: bool = False,
     ) -> None:
-        """Open the file and decode its first frame.
+        """Open the video and decode its first frame.
 
         Args:
-            path: the file.
+            path: a file, a named pipe, "-" for standard input, or an address (http, https, rtsp).
             damaged: "error" or "warn".
             copy: keep the packets of all other streams for :meth:`take_packets`.
+            deinterlace: "auto" makes whole pictures of interlaced ones; "off" gives them as they are.
+            selection: the part to read; None: all of it.
+            count: count the frames of a file whose header does not say how many there are, beside the work.
 
         Raises:
             MediaError: there is no such file, it is no video or holds no frame, or it is damaged.
         """
         if damaged not in ("error", "warn"):
             raise ValueError(f"damaged is {damaged!r}; allowed: error, warn")
-        self.path = Path(path)
+        if deinterlace not in ("auto", "off"):
+            raise ValueError(f"deinterlace is {deinterlace!r}; allowed: auto, off")
+        self._address = os.fspath(path)
+        plain = not is_address(path) and self._address != STDIN
+        self.path = (
+            Path(path) if plain else Path("standard input" if self._address == STDIN else self._address)
+        )
+        self.live = is_live(path)
+        self.selection = selection or Selection()
         self._damaged = damaged
         self._copy = copy
+        self._deinterlace = deinterlace
+        self._counter: FrameCounter | None = None
         self._packets: deque[av.Packet[Any]] = deque()
+        self._position: Position | None = None
+        self._size_warned = False
+        self._converter = Converter()
+        self._open()
+        if count and plain and self.path.is_file() and not self._declared and self.selection.is_all:
+            self._counter = FrameCounter(self.path, self.stream.index)
+
+    def _open(self) -> None:
+        opened = open_video(self._address)
+        self.container = opened.container
+        self._missing = opened.missing
         self._decoded = 0
         self._hurt = 0
         self._errors = 0
         self._ended = False
-        self._size_warned = False
-        self._converter = Converter()
-        self._missing = self._check_file()
-        self.container = self._open()
+        self._deinterlacer: Deinterlacer | None = None
         try:
             self._prepare()
         except BaseException:
             self.container.close()
             raise
-
-    def _check_file(self) -> int:
-        path = self.path
-        try:
-            if path.is_dir():
-                raise MediaError(f"{path}: this is a folder; expected a video file")
-            with open(path, "rb") as file:
-                start = file.read(4096)
-            missing = missing_bytes(path)
-        except FileNotFoundError:
-            raise MediaError(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if not start or (image_format(start) not in (None, "GIF")):
-            what = looks_like(start) if not start else f"it is a {image_format(start)} image"
-            raise MediaError(f"{path}: this is not a video: {what}")
-        return missing
-
-    def _open(self) -> Any:
-        try:
-            # "file:" because FFmpeg takes what stands before a colon in a name for a protocol.
-            return av.open(
-                f"file:{self.path.absolute()}",
-                "r",
-                container_options={"protocol_whitelist": "file"},
-                metadata_errors="replace",
-            )
-        except (av.error.FFmpegError, OSError) as error:
-            with open(self.path, "rb") as file:
-                what = looks_like(file.read(4096))
-            if self._missing:
-                what = f"it is cut off: {self._missing} bytes are missing at its end, and with them its index"
-            elif what == "it is a video":
-                what = "its index is missing or damaged, as when a recording was not finished"
-            elif "known here" in what:
-                what = f"FFmpeg does not know what it holds ({error.strerror})"
-            raise MediaError(f"{self.path}: this video cannot be opened: {what}") from None
 
     def _prepare(self) -> None:
         container, path = self.container, self.path
@@ -158,25 +147,33 @@ class VideoReader(Source):
         assert stream.time_base is not None
         self.time_base: Fraction = stream.time_base
         self.rate: Fraction | None = stream.average_rate or stream.guessed_rate or stream.base_rate
-        step = round(1 / (self.rate * self.time_base)) if self.rate else 1
+        self._step = max(1, round(1 / (self.rate * self.time_base))) if self.rate else 1
         self._counted = "mov" in names or "avi" in names
         self._declared = self._count() if self._counted else None
         self.duration = self._seconds()
-        by_time = round(self.duration * self.rate) if self.duration and self.rate else None
-        self.frames: int | None = self._declared or by_time
-        self._start = 0
-        if names & _FLOATING and container.start_time:
-            self._start = container.start_time
-        lookahead = max((_UNSORTED.get(name, 0) for name in names), default=0)
-        self._timeline: Timeline[av.VideoFrame] = Timeline(lookahead=lookahead, step=step)
-        self._continuity: dict[int, Continuity] = {stream.index: Continuity(step)}
-        self._missing_is_damage()
-
-        self._source = self._decode()
+        self._lookahead = max((_UNSORTED.get(name, 0) for name in names), default=0)
+        self._sought = bool(names & _SEEKABLE)
+        self._begin()
+        if self._missing:
+            size = self.path.stat().st_size
+            self._report(f"it is cut off: it has {size} of {size + self._missing} bytes")
         first = next(self._source, None)
         if first is None:
             raise MediaError(f"{path}: its video stream {stream.index} holds no frame that can be decoded")
         self._first: av.VideoFrame | None = first
+        self._describe(first)
+
+    def _begin(self) -> None:
+        """Forget what was decoded: what follows are the packets at the container's place."""
+        self._timeline: Timeline[av.VideoFrame] = Timeline(lookahead=self._lookahead, step=self._step)
+        self._clock = PacketClock(self.container)
+        self._clock.expect(self.stream.index, self._step)
+        self._deinterlacer = None
+        self._first = None
+        self._source = self._whole_pictures(self._decode())
+
+    def _describe(self, first: av.VideoFrame) -> None:
+        stream = self.stream
         self._stored = (first.height, first.width)
         self._matrix = rotation.display_matrix(first)
         turned = rotation.swaps_sides(self._matrix)
@@ -187,7 +184,40 @@ class VideoReader(Source):
         self.colour: Colour = colour_of(first)
         if first.format.is_rgb:
             self.colour = default_colour(*self.size)
-        self.notes = self._notes(first)
+        self.pixel_format_stored: str = first.format.name
+        parts = first.format.components
+        self.has_alpha = any(part.is_alpha for part in parts)
+        bits = max((part.bits for part in parts), default=8)
+        self._deep = bits > 8
+        self.pixel_format = "rgb48le" if self._deep else "rgb24"
+        self.mastering: Mastering | None = mastering_of(first)
+        interlaced = self._deinterlacer is not None or first.interlaced_frame
+        self.interlaced = field_order(stream.codec_context) if first.interlaced_frame else None
+        notes = []
+        if self.rotation:
+            notes.append(f"turned upright by {self.rotation} degrees")
+        if self.interlaced:
+            notes.append("interlaced: both fields are restored as one picture and stay fields")
+        elif interlaced:
+            notes.append(
+                "interlaced: deinterlaced, one picture of two fields; --deinterlace off keeps the fields"
+            )
+        self.notes = tuple(notes)
+
+    @property
+    def frames(self) -> int | None:  # type: ignore[override]
+        """How many there should be: as counted by the container or here; until then from the length."""
+        counted = self._counter.frames if self._counter else None
+        length = self.duration
+        total = self._declared or counted or (round(length * self.rate) if length and self.rate else None)
+        wanted = self.selection
+        if total is None or wanted.is_all:
+            return total
+        if length and (wanted.start_s or wanted.duration_s is not None):
+            span = max(0.0, length - wanted.start_s)
+            span = span if wanted.duration_s is None else min(span, wanted.duration_s)
+            total = round(total * span / length)
+        return -(-total // wanted.every)
 
     def _count(self) -> int | None:
         """Frames that the container counts, less those that an edit list hides."""
@@ -207,20 +237,11 @@ class VideoReader(Source):
             length = self.container.duration
             return length / 1e6 if length else None
 
-    def _notes(self, frame: av.VideoFrame) -> tuple[str, ...]:
-        notes = []
-        bits = max((part.bits for part in frame.format.components), default=8)
-        if bits > 8:
-            notes.append(f"{bits} bits per channel reduced to 8")
-        if self.colour.hdr:
-            notes.append("high dynamic range: its transfer curve is kept, in 8 bits")
-        if self.rotation:
-            notes.append(f"turned upright by {self.rotation} degrees")
-        if frame.interlaced_frame:
-            notes.append("interlaced: both fields are treated as one picture")
-        return tuple(notes)
-
     # Reading
+
+    def go_to(self, position: Position) -> None:
+        """Begin behind a place that an earlier reader of the same file came to; before the iteration."""
+        self._position = position
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Decode the file.
@@ -228,11 +249,24 @@ class VideoReader(Source):
         Raises:
             MediaError: it is damaged; the message says after which frame.
         """
-        while (frame := self._next()) is not None:
-            for settled, pts in self._timeline.push(frame, frame.pts):
-                yield self._give(settled, pts)
-        for settled, pts in self._timeline.drain():
-            yield self._give(settled, pts)
+        given = 0
+        settled = self._settled()
+        if self._position is not None:
+            settled = self._behind(self._position)
+            given = self._position.frames
+        elif self.selection.start_s and self._sought:
+            self._seek(self.selection.start(self.time_base))
+            settled = self._settled()
+        seen = (given - 1) * self.selection.every + 1 if given else 0
+        start, end = self.selection.start(self.time_base), self.selection.end(self.time_base)
+        for frame, pts in settled:
+            if pts < start:
+                continue
+            if end is not None and pts >= end:
+                return
+            if seen % self.selection.every == 0:
+                yield self._give(frame, pts)
+            seen += 1
         self._check_end()
 
     def take_packets(self) -> list[av.Packet[Any]]:
@@ -242,11 +276,69 @@ class VideoReader(Source):
             taken.append(self._packets.popleft())
         return taken
 
+    def _settled(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Decoded frames and their times."""
+        while (frame := self._next()) is not None:
+            yield from self._timeline.push(frame, frame.pts)
+        yield from self._timeline.drain()
+
+    def _behind(self, position: Position) -> Iterator[tuple[av.VideoFrame, int]]:
+        """The frames behind a place: sought, and from the start where that does not lead to the same frame.
+
+        Raises:
+            MediaError: the file holds no such place.
+        """
+        pts = position.pts + self.selection.start(self.time_base)
+        if self._sought:
+            self._seek(pts)
+            settled = self._settled()
+            for frame, found in settled:
+                if found >= pts:
+                    if found == pts and checksum(self._give(frame, found).pixels) == position.checksum:
+                        self._decoded = position.frames
+                        return settled
+                    break
+            self.container.close()
+            self._open()
+        settled = self._settled()
+        for frame, found in settled:
+            if found >= pts:
+                if found == pts and checksum(self._give(frame, found).pixels) == position.checksum:
+                    return settled
+                break
+        raise MediaError(
+            f"{self.path}: its frame {position.frames} is not the one that was restored before; "
+            "restore it again from the start with --restart"
+        )
+
+    def _seek(self, pts: int) -> None:
+        """Go to a key frame so far before a time that the frame there is decoded whole."""
+        self.container.seek(
+            max(0, pts - _SEEK_FRAMES * self._step), stream=self.stream, backward=True, any_frame=False
+        )
+        self._begin()
+
     def _next(self) -> av.VideoFrame | None:
         if self._first is not None:
             frame, self._first = self._first, None
             return frame
         return next(self._source, None)
+
+    def _whole_pictures(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The frames, deinterlaced from the first interlaced one on."""
+        for frame in frames:
+            filter_ = self._deinterlacer
+            if filter_ is not None and not filter_.fits(frame):
+                yield from filter_.drain()
+                filter_ = self._deinterlacer = None
+            if filter_ is None and frame.interlaced_frame and self._deinterlace == "auto":
+                filter_ = self._deinterlacer = Deinterlacer(frame, self.time_base)
+            if filter_ is None:
+                yield frame
+            else:
+                yield from filter_.push(frame)
+        if self._deinterlacer is not None:
+            yield from self._deinterlacer.drain()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in self._demux():
@@ -274,17 +366,8 @@ class VideoReader(Source):
                 return
             if packet is None:
                 return
-            stream = packet.stream
-            if packet.dts is not None or packet.pts is not None:
-                step = packet.duration or 0
-                continuity = self._continuity.setdefault(stream.index, Continuity(step))
-                offset = continuity.offset(packet.dts)
-                if self._start:
-                    offset -= round(Fraction(self._start, 1_000_000) / packet.time_base)
-                if offset:
-                    packet.dts = None if packet.dts is None else packet.dts + offset
-                    packet.pts = None if packet.pts is None else packet.pts + offset
-            if stream is self.stream:
+            self._clock.apply(packet)
+            if packet.stream is self.stream:
                 yield packet
             elif packet.size:
                 self._packets.append(packet)
@@ -292,14 +375,21 @@ class VideoReader(Source):
     def _give(self, frame: av.VideoFrame, pts: int) -> VideoFrame:
         if (frame.height, frame.width) != self._stored:
             self._warn_size(frame)
-        rgb = self._converter.to_rgb(frame, colour_of(frame), self._stored)
+        colour = colour_of(frame)
+        rgb = self._converter.to_rgb(frame, colour, self._stored, deep=self._deep)
+        alpha = None
+        if self.has_alpha:
+            alpha = self._converter.to_alpha(frame, colour, self._stored, deep=self._deep)
+            alpha = rotation.turn(alpha, self._matrix)
+        pts -= self.selection.start(self.time_base)
         return VideoFrame(
             rotation.turn(rgb, self._matrix),
             float(pts * self.time_base),
             self.path,
             pts=pts,
             time_base=self.time_base,
-            duration=frame.duration or 0,
+            duration=(frame.duration or 0) * self.selection.every,
+            alpha=alpha,
         )
 
     def _warn_size(self, frame: av.VideoFrame) -> None:
@@ -314,11 +404,6 @@ class VideoReader(Source):
 
     # Damage
 
-    def _missing_is_damage(self) -> None:
-        if self._missing:
-            size = self.path.stat().st_size
-            self._report(f"it is cut off: it has {size} of {size + self._missing} bytes")
-
     def _decode_error(self) -> None:
         self._errors += 1
         if self._errors == 1 or self._damaged == "error":
@@ -328,7 +413,8 @@ class VideoReader(Source):
         if self._ended:
             return
         self._ended = True
-        declared = self._declared
+        # Who began in the middle does not know how many there were before.
+        declared = self._declared if self.selection.is_all else None
         if declared is not None:
             # A few are lost without damage: hidden frames, leading ones that refer to what was cut away.
             if self._decoded < declared - max(2, declared // 100):
@@ -357,4 +443,6 @@ class VideoReader(Source):
 
     def close(self) -> None:
         """Close the file."""
+        if self._counter is not None:
+            self._counter.close()
         self.container.close()

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from elir_trt.errors import ElirError, MediaError
+from elir_trt.io.addresses import comes_once, is_file
 from elir_trt.io.paths import check_writable, image_name, media_kind, video_name
 from elir_trt.io.progress import ProgressCallback
 from elir_trt.io.pumping import PumpReport, SupportsStream, pump
 from elir_trt.io.source import Frame, Unreadable
 
 if TYPE_CHECKING:
+    from elir_trt.io.video_job import VideoOptions
     from elir_trt.stream import Noise
 
 Damage = Literal["error", "warn"]
@@ -58,22 +60,27 @@ def restore_path(
     noise: Noise = "fixed",
     overwrite: bool = False,
     damaged: Damage = "error",
+    video: VideoOptions | None = None,
     progress: ProgressCallback | None = None,
     on_error: Callable[[Path, ElirError], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> RestoreReport:
     """Restore an image, a folder of images, or a video.
 
     Args:
         restorer: from :func:`elir_trt.open`.
-        input: a file, or a folder whose images are all restored, those in its folders too.
+        input: a file, or a folder whose images are all restored, those in its folders too; for a video also a named
+            pipe, "-" for standard input, or an address (http, https, rtsp).
         output: the file to write, or an existing folder for it; for a folder a folder, made if need be.
             Names and folders are kept; a .gif becomes a .png.
         compare: write before and after side by side.
         steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
         overwrite: replace existing files.
         damaged: what to do with a damaged video: "error", or "warn" and keep what can be decoded.
+        video: how videos are read and written; None: so that they keep what they have.
         progress: called after each frame or image.
         on_error: called for each image of a folder that could not be restored; the others go on.
+        say: called with a line where a video goes on that an earlier run left, or cannot.
 
     Returns:
         What was done; ``failed`` is not 0 if images of a folder failed.
@@ -82,16 +89,42 @@ def restore_path(
         MediaError: the input cannot be read, or the output not written.
         MissingPackageError: the package for such files is not installed; the message says which.
         ElirError: the restorer failed.
-        KeyboardInterrupt, SystemExit: Ctrl-C and SIGTERM; a video is finished first, so that what was done is
-            playable.
+        KeyboardInterrupt, SystemExit: Ctrl-C and SIGTERM. What was done of a video file is kept: the same call
+            goes on there, as after a kill. From a pipe or an address the video is finished, so that what was done
+            is playable.
     """
-    source, target = Path(input), Path(output)
-    kind = media_kind(source)
+    name = os.fspath(input)
+    source, target = Path(name), Path(output)
+    kind = "video" if comes_once(name) else media_kind(source)
     if kind != "folder" and target.is_dir():
         target = target / (image_name(source) if kind == "image" else video_name(source))
-    run = partial(pump, restorer=restorer, steps=steps, seed=seed, noise=noise, progress=progress)
+    run = partial(pump, restorer=restorer, steps=steps, seed=seed, noise=noise)
     if kind == "video":
-        return _restore_video(run, source, target, compare=compare, overwrite=overwrite, damaged=damaged)
+        from elir_trt.io.job import restorer_identity
+        from elir_trt.io.video_job import VideoOptions, restore_video
+
+        if is_file(name):
+            check_writable(target, "video", overwrite=overwrite, source=source)  # before the source is opened
+        done, notes = restore_video(
+            run,
+            name,
+            target,
+            compare=compare,
+            overwrite=overwrite,
+            options=video or VideoOptions(),
+            damaged=damaged,
+            command={**restorer_identity(restorer), "steps": steps, "seed": seed, "noise": noise},
+            progress=progress,
+            say=say,
+        )
+        return RestoreReport(
+            outputs=[target],
+            frames=done.frames,
+            seconds=done.seconds,
+            fps=done.fps,
+            notes=[f"{name}: {note}" for note in notes],
+        )
+    run = partial(run, progress=progress)
     if kind == "image":
         return _restore_images(run, {source: target}, compare=compare, overwrite=overwrite)
     failures: list[tuple[Path, ElirError]] = []
@@ -148,25 +181,4 @@ def _restore_images(
         done = run(images, sink=sink)
     return RestoreReport(
         outputs=sink.outputs, frames=done.frames, seconds=done.seconds, fps=done.fps, notes=sink.notes
-    )
-
-
-def _restore_video(
-    run: Callable[..., PumpReport],
-    source: Path,
-    target: Path,
-    *,
-    compare: bool,
-    overwrite: bool,
-    damaged: Damage,
-) -> RestoreReport:
-    from elir_trt.io.video import VideoReader, VideoSink
-
-    check_writable(target, "video", overwrite=overwrite, source=source)  # before the source is opened
-    with VideoReader(source, damaged=damaged, copy=True) as reader:
-        sink = VideoSink(target, template=reader, compare=compare, overwrite=overwrite)
-        done = run(reader, sink=sink)
-        notes = [f"{source}: {note}" for note in reader.notes]
-    return RestoreReport(
-        outputs=[target], frames=done.frames, seconds=done.seconds, fps=done.fps, notes=notes
     )

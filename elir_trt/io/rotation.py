@@ -38,7 +38,7 @@ def degrees(matrix: Signs) -> int:
     return (90 if b > 0 else 270) if swaps_sides(matrix) else (180 if a < 0 and d < 0 else 0)
 
 
-def turn(rgb: npt.NDArray[np.uint8], matrix: Signs) -> npt.NDArray[np.uint8]:
+def turn(rgb: npt.NDArray[Any], matrix: Signs) -> npt.NDArray[Any]:
     """Apply a display matrix: x' = a x + c y, y' = b x + d y, with y pointing down."""
     a, b, c, d = matrix
     if (a, d) == (1, 1):

@@ -42,6 +42,14 @@ class Sink(ABC):
         What it raises ends the work: a disk that is full is full for every further frame.
         """
 
+    def wants_more(self) -> bool:
+        """Whether, after Ctrl-C or SIGTERM, further frames are still to be restored: up to a place to stop at.
+
+        Asked often, also between frames, and only with ``finish_on_interrupt``. False: what is in flight is the
+        last.
+        """
+        return False
+
     def close(self, *, complete: bool = True) -> None:  # noqa: B027  (nothing to finish is fine)
         """Finish what was written.
 

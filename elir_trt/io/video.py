@@ -7,11 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elir_trt.io.compare import side_by_side
+from elir_trt.io.compare import resized, side_by_side
+from elir_trt.io.encoding import EncodeOptions
 from elir_trt.io.paths import check_writable
-from elir_trt.io.reader import VideoFrame, VideoReader
+from elir_trt.io.reader import VideoReader
 from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame
+from elir_trt.io.video_frame import VideoFrame
 from elir_trt.io.writer import VideoWriter
 
 if TYPE_CHECKING:
@@ -23,8 +25,12 @@ __all__ = ["VideoFrame", "VideoReader", "VideoSink", "VideoWriter"]
 class VideoSink(Sink):
     """Writes results to a video file, which is begun with the first of them, because that tells the size.
 
-    Frames keep the times that they had in the source. An interrupted video is finished, so that what was done is
-    playable.
+    Frames keep the times that they had in the source. It goes in one run; see
+    :class:`elir_trt.io.resuming.ResumableSink` for files that a killed run goes on with. An interrupted video is
+    finished, so that what was done is playable.
+
+    Attributes:
+        notes: what of the template is not kept; known with the first frame.
     """
 
     finish_on_interrupt = True
@@ -36,6 +42,7 @@ class VideoSink(Sink):
         template: VideoReader | None = None,
         rate: Fraction | int | None = None,
         compare: bool = False,
+        options: EncodeOptions | None = None,
         overwrite: bool = False,
     ) -> None:
         """Check the name; writes nothing yet.
@@ -45,6 +52,7 @@ class VideoSink(Sink):
             template: the source, whose other streams and tags are taken over, see :class:`VideoWriter`.
             rate: frames per second; needed without a template.
             compare: write before and after side by side.
+            options: of the encoder; None: those that keep what the template has.
             overwrite: replace an existing file.
 
         Raises:
@@ -54,7 +62,11 @@ class VideoSink(Sink):
         self.path: Path = check_writable(path, "video", overwrite=overwrite, source=source)
         self._template = template
         self._rate = rate
+        if template is not None:
+            self.pixel_format = template.pixel_format
+        self.notes: tuple[str, ...] = ()
         self._compare = compare
+        self._options = options
         self._overwrite = overwrite
         self._writer: VideoWriter | None = None
         self._latest: int | None = None
@@ -66,13 +78,21 @@ class VideoSink(Sink):
             MediaError: the disk is full, or the file cannot be written for another reason.
         """
         pixels = side_by_side(frame.pixels, result.frame) if self._compare else result.frame
+        alpha = frame.alpha if isinstance(frame, VideoFrame) and not self._compare else None
         if self._writer is None:
             size = (pixels.shape[0], pixels.shape[1])
             self._writer = VideoWriter(
-                self.path, size=size, template=self._template, rate=self._rate, overwrite=self._overwrite
+                self.path,
+                size=size,
+                template=self._template,
+                rate=self._rate,
+                options=self._options,
+                overwrite=self._overwrite,
             )
+            self.notes = self._writer.notes
         if isinstance(frame, VideoFrame) and self._template is not None:
-            self._writer.write(pixels, frame.pts, frame.duration)
+            alpha = None if alpha is None else resized(alpha, pixels.shape)
+            self._writer.write(pixels, frame.pts, frame.duration, alpha)
             return
         pts: int | None = None
         if frame.timestamp_s is not None:

@@ -1,0 +1,148 @@
+"""Restoring one video: in segments that a killed run goes on with, or in one go where the input comes only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from elir_trt.errors import MediaError
+from elir_trt.io.addresses import is_file
+from elir_trt.io.encoding import EncodeOptions
+from elir_trt.io.job import Job, input_identity
+from elir_trt.io.progress import ProgressCallback
+from elir_trt.io.pumping import PumpReport
+from elir_trt.io.reader import VideoReader
+from elir_trt.io.resuming import ResumableSink
+from elir_trt.io.selection import Selection
+from elir_trt.io.video import VideoSink
+
+if TYPE_CHECKING:
+    from elir_trt.io.reader import Damage
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is read and written.
+
+    Attributes:
+        encode: codec, quality, pixel format.
+        selection: the part that is restored.
+        deinterlace: "auto" or "off", see :class:`elir_trt.io.VideoReader`.
+        restart: do not go on with a run that was stopped.
+    """
+
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    selection: Selection = field(default_factory=Selection)
+    deinterlace: Literal["auto", "off"] = "auto"
+    restart: bool = False
+
+
+def restore_video(
+    run: Callable[..., PumpReport],
+    source: str | Path,
+    target: Path,
+    *,
+    compare: bool,
+    overwrite: bool,
+    options: VideoOptions,
+    damaged: Damage,
+    command: Mapping[str, Any],
+    progress: ProgressCallback | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[PumpReport, list[str]]:
+    """Restore a video.
+
+    Args:
+        run: the pump, with a restorer.
+        source: a file, a named pipe, "-" or an address.
+        target: the file to write.
+        compare, overwrite, options, damaged, progress: see :func:`elir_trt.io.restore_path`.
+        command: what else decides the frames, as JSON: bundle, steps, seed.
+        say: called with a line about a run that is gone on with.
+
+    Returns:
+        What went through in this run, and what was changed on the way.
+
+    Raises:
+        MediaError: the input cannot be read, or the output not written.
+        KeyboardInterrupt, SystemExit: Ctrl-C and SIGTERM; their first argument says how to go on.
+    """
+    resumable = is_file(source)
+    reader = VideoReader(
+        source,
+        damaged=damaged,
+        copy=not resumable,
+        deinterlace=options.deinterlace,
+        selection=options.selection,
+        count=True,
+    )
+    with reader:
+        if not resumable:
+            sink = VideoSink(
+                target, template=reader, compare=compare, options=options.encode, overwrite=overwrite
+            )
+            done = run(reader, sink=sink, progress=progress)
+            return done, [*reader.notes, *sink.notes]
+        job = _open_job(reader, target, compare, options, command, say)
+        try:
+            sink_ = ResumableSink(target, template=reader, job=job, compare=compare, options=options.encode)
+        except BaseException:
+            job.close()
+            raise
+        before = job.frames
+        try:
+            done = run(reader, sink=sink_, progress=_behind(progress, before))
+        except (KeyboardInterrupt, SystemExit) as error:
+            total = f" of {reader.frames}" if reader.frames else ""
+            how = "the film is finished" if job.finished else "run the same command to go on"
+            error.args = (f"interrupted, {job.frames}{total} frames; {how}",)
+            raise
+        return done, [*reader.notes, *sink_.notes]
+
+
+def _open_job(
+    reader: VideoReader,
+    target: Path,
+    compare: bool,
+    options: VideoOptions,
+    command: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Job:
+    import av
+
+    from elir_trt import __version__
+
+    try:
+        identity = input_identity(reader.path)
+    except OSError as error:
+        raise MediaError(f"{reader.path}: cannot be read: {error.strerror or error}") from None
+    full = {
+        **command,
+        "input": identity,
+        "compare": compare,
+        "encoder": asdict(options.encode),
+        "part": asdict(options.selection),
+        "deinterlace": options.deinterlace,
+        "version": f"elir_trt {__version__}, PyAV {av.__version__}",
+    }
+    job = Job(target, full, restart=options.restart)
+    if job.restarted is not None:
+        say(f"{target}: starts afresh: what is there of it cannot be gone on with, {job.restarted}")
+    if job.segments:
+        total = f" of {reader.frames}" if reader.frames else ""
+        say(f"{target}: goes on behind frame {job.frames}{total}")
+        reader.go_to(job.segments[-1].end)
+    return job
+
+
+def _behind(progress: ProgressCallback | None, before: int) -> ProgressCallback | None:
+    """Progress that counts the frames of an earlier run too."""
+    if progress is None or not before:
+        return progress
+
+    def told(done: int, total: int | None, fps: float) -> None:
+        progress(done + before, total, fps)
+
+    return told
