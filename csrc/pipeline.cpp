@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "temporal.hpp"
+
 namespace elir {
 
 namespace {
@@ -18,8 +20,8 @@ float milliseconds(Clock::time_point from) {
 constexpr int kMaxSteps = 1024;
 constexpr std::size_t kMaxBatch = 64;
 
-constexpr const char* kStageNames[kStages] = {"load", "encoder", "coarse", "start",  "velocity",
-                                              "step", "decoder", "store",  "launch", "total"};
+constexpr const char* kStageNames[kStages] = {"load",    "encoder",  "coarse", "start",  "velocity", "step",
+                                              "decoder", "temporal", "store",  "launch", "total"};
 
 }  // namespace
 
@@ -96,6 +98,13 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   if (options_.keep_tiles) {
     kept_ =
         device_->allocate(geometry_.tiles.size() * geometry_.image_size() * element_size(device_->element()));
+  }
+  if (options_.average_over_time) {
+    const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
+    temporal_state_ = device_->allocate(geometry_.tiles.size() * kTemporalPlanes *
+                                        static_cast<std::size_t>(shape.plane()) * sizeof(float));
+    temporal_maps_ = device_->allocate(options_.batch * kTemporalMaps *
+                                       static_cast<std::size_t>(shape.blocks()) * sizeof(float));
   }
   restored_.assign(geometry_.tiles.size(), false);
   if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
@@ -293,6 +302,12 @@ void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& tim
           [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_, row_of(k + 1)); });
   }
   timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
+  if (temporal_state_) {
+    timed(Stage::temporal, times, [&] {
+      device_->average_over_time(image_, decoded_, run, static_cast<float*>(temporal_state_.get()),
+                                 static_cast<float*>(temporal_maps_.get()));
+    });
+  }
   timed(Stage::store, times, [&] {
     if (kept_) {
       device_->copy(decoded_, kept(run.first),

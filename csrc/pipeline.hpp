@@ -23,11 +23,12 @@ enum class Stage : std::size_t {
   velocity,
   step,
   decoder,
+  temporal,
   store,
   launch,
   total
 };
-constexpr std::size_t kStages = 10;
+constexpr std::size_t kStages = 11;
 const char* stage_name(std::size_t stage);
 
 // Milliseconds of each stage, summed over tiles and steps. A device that works apart from the CPU has two of
@@ -55,7 +56,8 @@ struct PipelineOptions {
   std::size_t batch = 1;  // tiles that the engines take together
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
-  bool keep_tiles = false;  // so that frames may reuse tiles of the last one
+  bool keep_tiles = false;         // so that frames may reuse tiles of the last one
+  bool average_over_time = false;  // frames of a stream, where nothing but noise changes
   Pixels in, out;
 
   // Most steps that a frame may be given: those that the table has all rows of.
@@ -143,6 +145,7 @@ class Pipeline {
   Parts parts_;
   std::vector<Memory> reserved_;
   Memory field_, table_, latent_fp32_;
+  Memory temporal_state_, temporal_maps_;
   Memory kept_;                 // of every tile, what the decoder gave last
   std::vector<bool> restored_;  // whether there is that of a frame that did not fail
   bool own_field_ = false;

@@ -80,6 +80,7 @@ class StreamOptions:
         frames: str = "auto",
         batch: int = 1,
         keep_tiles: bool = False,
+        temporal: str = "off",
     ) -> None: ...
     @property
     def sigma(self) -> float: ...
@@ -119,6 +120,8 @@ class StreamOptions:
     def batch(self) -> int: ...
     @property
     def keep_tiles(self) -> bool: ...
+    @property
+    def temporal(self) -> str: ...
 
 class DeviceArray:
     @property

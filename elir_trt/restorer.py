@@ -19,7 +19,7 @@ from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_
 from elir_trt.geometry import plan
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
-from elir_trt.stream import Drop, Noise, Stream
+from elir_trt.stream import Drop, Noise, Stream, Temporal
 from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
 
@@ -156,6 +156,7 @@ class Restorer(Closing):
         steps: int | None = None,
         seed: int = 0,
         noise: Noise = "fixed",
+        temporal: Temporal = "off",
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
@@ -175,6 +176,10 @@ class Restorer(Closing):
             seed: of the noise, 0 to 2**64 - 1. The same seed gives the same noise on every device.
             noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
                 anew for each frame; "off" adds none.
+            temporal: "auto" averages each frame with those before where nothing but noise changed, so that a still
+                scene does not flicker; what moves, and what comes after a cut, is left as it is. For the frames
+                of one scene in their order, not for unrelated pictures. "off" restores each frame by itself. See
+                docs/temporal.md.
             size: height and width of the frames; None: those of the first one.
             format: of the frames that are submitted, a name of :data:`elir_trt.formats.FORMATS`. uint8: "rgb24" and
                 "bgr24" (``[H, W, 3]``), "rgba" and "bgra" (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``),
@@ -205,6 +210,7 @@ class Restorer(Closing):
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
+            ("temporal", temporal, ("off", "auto")),
             ("format", format, (None, *FORMATS)),
             ("output_format", output_format, (None, *FORMATS)),
             ("matrix", matrix, ("bt601", "bt709")),
@@ -221,7 +227,15 @@ class Restorer(Closing):
         own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
         pixels = Pixels(format or own, output_format or own, matrix, full_range)
         stream = Stream(
-            self, depth=depth, drop=drop, steps=steps, seed=seed, noise=noise, pixels=pixels, results=results
+            self,
+            depth=depth,
+            drop=drop,
+            steps=steps,
+            seed=seed,
+            noise=noise,
+            temporal=temporal,
+            pixels=pixels,
+            results=results,
         )
         if size is not None:
             stream.open_for(size)

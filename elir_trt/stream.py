@@ -25,6 +25,7 @@ from elir_trt.recipe import Recipe
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
 Drop = Literal["block", "oldest", "newest"]
 Noise = Literal["fixed", "per-frame", "off"]
+Temporal = Literal["off", "auto"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Result:
         timestamp: what was submitted with the frame.
         steps: Euler steps that it was given.
         stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
-            store, total. On a GPU, which is told of a frame at once: launch (what the CPU did) and total.
+            temporal, store, total. On a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
     """
 
@@ -83,6 +84,7 @@ class Stream(Closing):
         steps: int,
         seed: int,
         noise: Noise,
+        temporal: Temporal,
         pixels: Pixels,
         results: Literal["host", "device"],
     ) -> None:
@@ -92,6 +94,7 @@ class Stream(Closing):
         self.key: Any = None
         self.pixels = pixels
         self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
+        self._options["temporal"] = temporal
         self._options.update(asdict(pixels), results=results)
         self._depth = depth
         self._core: _core.Stream | None = None

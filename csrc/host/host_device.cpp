@@ -9,6 +9,7 @@
 
 #include "../device.hpp"
 #include "../kernels.hpp"
+#include "temporal.hpp"
 
 namespace elir {
 
@@ -131,6 +132,16 @@ class HostDevice final : public Device {
       latent_fp32[i] = elir::euler_step(latent_fp32[i], velocity[i], step);
     }
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, count * sizeof(float));
+  }
+
+  void average_over_time(const void* images, void* decoded, TileRun run, float* state, float*) override {
+    const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
+    const std::size_t size = geometry_.image_size();
+    for (std::size_t i = 0; i < run.count; ++i) {
+      average_.tile(shape, static_cast<const float*>(images) + i * size,
+                    static_cast<float*>(decoded) + i * size,
+                    state + (run.first + i) * kTemporalPlanes * static_cast<std::size_t>(shape.plane()));
+    }
   }
 
   void store_frame(const void* from, TileRun run) override {
@@ -340,6 +351,7 @@ class HostDevice final : public Device {
   std::vector<float> row_;
   std::vector<float> sum_;            // of overlapping tiles
   std::vector<float> blend_weights_;  // 1 / the sum of the ramps over each pixel
+  host::TemporalAverage average_;
   bool finite_ = true;
 };
 

@@ -20,6 +20,7 @@ constexpr Choices<elir::Element> kElements = {{"float32", elir::Element::float32
 constexpr Choices<elir::CudaOptions::Frames> kFrames = {{"auto", elir::CudaOptions::Frames::automatic},
                                                         {"copied", elir::CudaOptions::Frames::copied},
                                                         {"mapped", elir::CudaOptions::Frames::mapped}};
+constexpr Choices<bool> kTemporal = {{"off", false}, {"auto", true}};
 constexpr Choices<bool> kOnHost = {{"cpu", true}, {"cuda", false}};
 constexpr Choices<bool> kResultsOnDevice = {{"host", false}, {"device", true}};
 
@@ -30,7 +31,8 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
                            const std::string& format, const std::string& output_format,
                            const std::string& matrix, bool full_range, const std::string& results,
                            const std::string& element, const std::string& device, int ordinal, bool record,
-                           const std::string& frames, std::size_t batch, bool keep_tiles) {
+                           const std::string& frames, std::size_t batch, bool keep_tiles,
+                           const std::string& temporal) {
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
@@ -42,6 +44,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.pipeline.condition_width = static_cast<std::size_t>(table.shape(1));
   options.pipeline.batch = batch;
   options.pipeline.keep_tiles = keep_tiles;
+  options.pipeline.average_over_time = choose("temporal", temporal, kTemporal);
   options.pipeline.seed = seed;
   options.pipeline.noise = choose("noise", noise, kNoises);
   options.pipeline.in = {elir::find_format("format", format), bt601, full_range};
@@ -98,6 +101,7 @@ Args:
         "auto": mapped where the GPU shares the CPU's memory.
     batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
     keep_tiles: keep what was restored, so that frames may reuse tiles of the last one.
+    temporal: "off", or "auto": average frames with those before where nothing but noise changes.
 
 Raises:
     ValueError: names the argument, what was found and what is allowed.)";
@@ -122,7 +126,7 @@ void bind_options(py::module_& module) {
            "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "format"_a = "rgb24",
            "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
            "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
-           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, kArguments)
+           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, "temporal"_a = "off", kArguments)
       .def_property_readonly(
           "sigma", [](const Options& o) { return o.pipeline.sigma; },
           "Standard deviation of the noise, as float32.")
@@ -165,10 +169,14 @@ void bind_options(py::module_& module) {
       .def_property_readonly(
           "keep_tiles", [](const Options& o) { return o.pipeline.keep_tiles; },
           "Whether frames may reuse tiles of the last one.")
+      .def_property_readonly(
+          "temporal", [](const Options& o) { return word_of(o.pipeline.average_over_time, kTemporal); },
+          R"("off" or "auto": whether frames are averaged with those before.)")
       .def("__repr__", [](const py::object& self) {
-        return represent(self, {"sigma", "steps", "table", "seed", "noise", "depth", "drop", "format",
-                                "output_format", "matrix", "full_range", "results", "element", "device",
-                                "ordinal", "record", "frames", "batch", "keep_tiles"});
+        return represent(
+            self, {"sigma",   "steps",         "table",  "seed",       "noise",      "depth",   "drop",
+                   "format",  "output_format", "matrix", "full_range", "results",    "element", "device",
+                   "ordinal", "record",        "frames", "batch",      "keep_tiles", "temporal"});
       });
 }
 

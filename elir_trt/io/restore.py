@@ -16,7 +16,7 @@ from elir_trt.io.pumping import PumpReport, SupportsStream, pump
 from elir_trt.io.source import Frame, Unreadable
 
 if TYPE_CHECKING:
-    from elir_trt.stream import Noise
+    from elir_trt.stream import Noise, Temporal
 
 Damage = Literal["error", "warn"]
 
@@ -56,6 +56,7 @@ def restore_path(
     steps: int | None = None,
     seed: int = 0,
     noise: Noise = "fixed",
+    temporal: Temporal = "off",
     overwrite: bool = False,
     damaged: Damage = "error",
     progress: ProgressCallback | None = None,
@@ -69,6 +70,7 @@ def restore_path(
         output: the file to write, or an existing folder for it; for a folder a folder, made if need be.
             Names and folders are kept; a .gif becomes a .png.
         compare: write before and after side by side.
+        temporal: of videos, see :meth:`elir_trt.restorer.Restorer.stream`; images are restored one by one.
         steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
         overwrite: replace existing files.
         damaged: what to do with a damaged video: "error", or "warn" and keep what can be decoded.
@@ -91,6 +93,7 @@ def restore_path(
         target = target / (image_name(source) if kind == "image" else video_name(source))
     run = partial(pump, restorer=restorer, steps=steps, seed=seed, noise=noise, progress=progress)
     if kind == "video":
+        run = partial(run, temporal=temporal)
         return _restore_video(run, source, target, compare=compare, overwrite=overwrite, damaged=damaged)
     if kind == "image":
         return _restore_images(run, {source: target}, compare=compare, overwrite=overwrite)
