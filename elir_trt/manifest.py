@@ -63,7 +63,7 @@ class BuildSpecification(_Frozen):
     """Flavour and version of the TensorRT that built the engines."""
     gpu: str | None = None
     """GPU (name, compute capability) that the TensorRT engines are for."""
-    exporter: int = 2
+    exporter: int = 3
     """Raised when the export changes what it writes."""
 
     def key(self) -> str:
