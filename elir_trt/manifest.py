@@ -62,7 +62,7 @@ class BuildSpecification(_Frozen):
     tensorrt: str | None = None
     """Flavour and version of the TensorRT that built the engines."""
     gpu: str | None = None
-    """GPU (name, compute capability) that the TensorRT engines are for."""
+    """GPU (name, compute capability; the driver, where they were made on first use) of the TensorRT engines."""
     exporter: int = 3
     """Raised when the export changes what it writes."""
 
