@@ -16,6 +16,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -54,9 +55,7 @@ def architecture(cell: int, channels: int, width: int, blocks: int, growth: int)
     """A candidate's architecture."""
     return Architecture(
         latent_channels=channels,
-        autoencoder=AutoencoderSpec.model_validate(
-            {"unshuffle": cell, "widths": [width], "blocks": [blocks]}
-        ),
+        autoencoder=AutoencoderSpec.from_data({"unshuffle": cell, "widths": [width], "blocks": [blocks]}),
         coarse=CoarseSpec(growth=growth, blocks=1),
         velocity=VelocitySpec(hidden=32, middle=1),
     )
@@ -135,7 +134,7 @@ def main() -> None:
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     rows = []
     for name, *numbers in CANDIDATES:
-        chosen = recipe.model_copy(update={"architecture": architecture(*numbers)})
+        chosen = replace(recipe, architecture=architecture(*numbers))
         model = start_model(chosen, None, 0, crops).eval()
         spent = times(model, arguments.size)
         total = sum(spent.values())

@@ -135,7 +135,7 @@ def main() -> None:
             }
             if "openvino" in report.manifest.pipelines:
                 search = report.manifest.pipelines["openvino"].search
-                rows[name]["search"] = [row.model_dump() for row in search]
+                rows[name]["search"] = [row.to_data() for row in search]
             opened[name] = elir_trt.open(report.path)
         times: dict[tuple[str, int], list[dict[str, float]]] = {}
         frame = np.ascontiguousarray(np.resize(read(paths[0]), (512, 512, 3)))

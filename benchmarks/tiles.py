@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ class Tiled:
 
     def geometry(self, size: tuple[int, int]) -> Geometry:
         """The layout of tiles."""
-        prepare = self.recipe.prepare.model_copy(update={"mode": "tile"})
-        recipe = self.recipe.model_copy(update={"prepare": prepare})
+        prepare = replace(self.recipe.prepare, mode="tile")
+        recipe = replace(self.recipe, prepare=prepare)
         return plan(recipe, size, size=(self.side, self.side))
 
 

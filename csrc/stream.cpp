@@ -127,10 +127,11 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   slot.job.index = index;
   slot.job.params = pipeline_->params(index, submission.steps, submission.reused);
   const Geometry& geometry = pipeline_->geometry();
-  slot.job.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
+  FramePlace& place = slot.job.params.place;
+  place.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
+  place.restored = slot.restored.get();
+  place.restored_on_device = on_device_;
   write(slot.frame.get(), slot.job);
-  slot.job.restored = slot.restored.get();
-  slot.job.restored_on_device = on_device_;
   slot.result.index = index;
   slot.result.timestamp = submission.timestamp;
   slot.result.steps = slot.job.params.steps;

@@ -6,14 +6,14 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from elir_trt import __version__
 from elir_trt.errors import BundleError
 from elir_trt.recipe import Precision, Recipe
+from elir_trt.schema import Bounds, Pattern, Schema, SchemaError
 from elir_trt.tolerances import PartPrecision
 
 #: Version of the manifest's schema; a bundle with a higher one is from a newer package, those with a lower one open.
@@ -25,27 +25,27 @@ MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Digest = Annotated[str, Pattern(r"[0-9a-f]{64}", "a SHA-256 in hexadecimal digits")]
 
 
-class BuildSpecification(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class BuildSpecification(Schema):
     """Everything that decides what is built. The cache key is derived from every field."""
 
     recipe: Recipe
-    checkpoint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    checkpoint: Digest
     """SHA-256 of the checkpoint file."""
     backends: tuple[str, ...]
     """Names of the registry."""
     precision: Precision | None
     """None: FP16 for TensorRT, and on the CPU the fastest that it reports when the bundle is opened."""
     size: tuple[int, int]
-    batch: Annotated[int, Field(ge=1)] = 1
+    batch: Annotated[int, Bounds(least=1)] = 1
     portable: bool = False
     """The ONNX files are kept: beside engines of one machine, to build these again on another, or alone."""
     quantized: bool = False
     """A portable bundle keeps its parts in INT8 too, where that is near enough to float32."""
-    parts: Mapping[str, PartPrecision] = {}
+    parts: Mapping[str, PartPrecision] = field(default_factory=dict)
     """Precisions that were asked for part by part; the others follow ``precision``."""
     search_floor: float | None = None
     """Least PSNR, in dB, of a search for the fastest precisions; None: there was none."""
@@ -53,11 +53,11 @@ class BuildSpecification(_Frozen):
     """SHA-256 of the frames that precisions were chosen with."""
     half_weights: bool = False
     """CPU engines store their weights in 16 bits: half the size, about 1e-3 relative rounding."""
-    workspace_bytes: Annotated[int, Field(gt=0)] | None = None
+    workspace_bytes: Annotated[int, Bounds(least=1)] | None = None
     """GPU memory that a layer of a TensorRT engine may use for scratch; None: TensorRT's own limit."""
-    builder_optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    builder_optimization_level: Annotated[int, Bounds(least=0, most=5)] | None = None
     """TensorRT's: 0, the fastest build, to 5, the longest search for fast kernels; None: its own."""
-    max_aux_streams: Annotated[int, Field(ge=0)] = 0
+    max_aux_streams: Annotated[int, Bounds(least=0)] = 0
     """CUDA streams besides the caller's that a TensorRT engine may use."""
     tensorrt: str | None = None
     """Flavour and version of the TensorRT that built the engines."""
@@ -68,11 +68,12 @@ class BuildSpecification(_Frozen):
 
     def key(self) -> str:
         """Hexadecimal digest over every field: equal keys, equal builds."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.to_data(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class PartRecord(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class PartRecord(Schema):
     """How one part of one backend came out."""
 
     relative_error: float
@@ -88,7 +89,8 @@ class PartRecord(_Frozen):
     """What was changed from what was asked for, and why."""
 
 
-class SearchRow(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class SearchRow(Schema):
     """One line of a search: a part in a precision, all others in float32."""
 
     part: str
@@ -103,7 +105,8 @@ class SearchRow(_Frozen):
     """Whether that is near enough for the part to be used so."""
 
 
-class AccuracyReport(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class AccuracyReport(Schema):
     """The restored frames of a backend, on frames that nothing was calibrated with."""
 
     psnr: float
@@ -111,34 +114,37 @@ class AccuracyReport(_Frozen):
     search: tuple[SearchRow, ...] = ()
 
 
-class VariantRecord(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class VariantRecord(Schema):
     """One form of a part that a portable bundle keeps as ONNX."""
 
     relative_error: float
     """Of its output against the float32 part in torch, on frames that nothing was calibrated with."""
 
 
-class GateRecord(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class GateRecord(Schema):
     """What the reference frames ask of engines."""
 
-    min_psnr: Annotated[float, Field(gt=0)]
+    min_psnr: Annotated[float, Bounds(above=0)]
     """Least PSNR of restored frames against float32, in dB."""
 
 
-class Manifest(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Schema):
     """The manifest of a bundle."""
 
     format: Literal["elir_trt bundle"]
     schema_version: int
     specification: BuildSpecification
     condition_width: int
-    files: Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    files: Mapping[str, Digest]
     """SHA-256 of every file but the manifest, by its path in the bundle."""
     parts: Mapping[str, Mapping[str, PartRecord]]
     """Backend, part, record."""
-    pipelines: Mapping[str, AccuracyReport] = {}
+    pipelines: Mapping[str, AccuracyReport] = field(default_factory=dict)
     """By backend, where precisions were chosen part by part."""
-    variants: Mapping[str, Mapping[PartPrecision, VariantRecord]] = {}
+    variants: Mapping[str, Mapping[PartPrecision, VariantRecord]] = field(default_factory=dict)
     """Part, precision: the ONNX files that engines are made of where the bundle is opened."""
     gate: GateRecord | None = None
     """Of the reference frames; None: the bundle has its engines with it, and none of these."""
@@ -173,13 +179,9 @@ def read_manifest(path: Path) -> Manifest:
             f"{SCHEMA}; upgrade with: pip install --upgrade elir_trt"
         )
     try:
-        return Manifest.model_validate_json(json.dumps(data), strict=False)
-    except ValidationError as error:
-        item = error.errors()[0]
-        field = ".".join(str(part) for part in item["loc"])
-        raise BundleError(
-            f"{file}: field {field}: {item['msg']} (found {str(item['input'])[:80]!r})"
-        ) from None
+        return Manifest.from_data(data)
+    except SchemaError as error:
+        raise BundleError(f"{file}: field {error}") from None
 
 
 def write_manifest(
@@ -220,6 +222,6 @@ def write_manifest(
         built_with={"elir_trt": __version__, **built_with},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+    text = json.dumps(manifest.to_data(), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest

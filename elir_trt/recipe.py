@@ -7,59 +7,40 @@ prepared. Widths and depths stand in it too, and a checkpoint is checked against
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
 from elir_trt.errors import RecipeError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from elir_trt.extras import needs
+from elir_trt.schema import Bounds, Pattern, Schema, SchemaError
 
 #: Height and width of a recipe are multiples of this.
 SIZE_MULTIPLE = 64
 
 Precision = Literal["fp32", "fp16", "bf16"]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Bounds(least=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _tuples(data: Any, *keys: str) -> Any:
-    """TOML has lists where a frozen model holds tuples."""
-    if not isinstance(data, dict):
-        return data
-    return {k: tuple(v) if k in keys and isinstance(v, list) else v for k, v in data.items()}
-
-
-class AutoencoderSpec(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSpec(Schema):
     """Encoder and decoder. Levels go from the image's resolution to the latent's, halving each time."""
 
     unshuffle: Literal[1, 2, 4, 8] = 1
     """Pixels that the first convolution takes as channels, each way."""
     widths: tuple[Positive, ...] = (64, 64, 64, 64)
     """Channels of each level."""
-    blocks: tuple[Annotated[int, Field(ge=0)], ...] = (1, 3, 3, 3)
+    blocks: tuple[Annotated[int, Bounds(least=0)], ...] = (1, 3, 3, 3)
     """Residual blocks of each level."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lists(cls, data: Any) -> Any:
-        return _tuples(data, "widths", "blocks")
-
-    @model_validator(mode="after")
-    def _levels(self) -> AutoencoderSpec:
+    def check(self) -> None:
+        """Levels agree."""
         if not self.widths or len(self.widths) != len(self.blocks):
             raise ValueError(
                 f"widths has {len(self.widths)} levels and blocks has {len(self.blocks)}; "
                 "they must be equally many, and at least one"
             )
-        return self
 
     @property
     def downscale(self) -> int:
@@ -67,7 +48,8 @@ class AutoencoderSpec(_Strict):
         return int(self.unshuffle) << (len(self.widths) - 1)
 
 
-class CoarseSpec(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class CoarseSpec(Schema):
     """The coarse estimator, an RRDBNet on the latent."""
 
     growth: Positive
@@ -76,18 +58,20 @@ class CoarseSpec(_Strict):
     """Residual-in-residual dense blocks in a row."""
 
 
-class VelocitySpec(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class VelocitySpec(Schema):
     """The velocity field, a U-Net on the latent."""
 
-    hidden: Annotated[int, Field(gt=0, multiple_of=32)]
+    hidden: Annotated[int, Bounds(least=32, multiple=32)]
     """Channels of the first level; a multiple of the 32 groups of its normalization."""
-    middle: Annotated[int, Field(ge=0)]
+    middle: Annotated[int, Bounds(least=0)]
     """Residual blocks at the lowest resolution."""
-    time_features: Annotated[int, Field(ge=4, multiple_of=2)] = 160
+    time_features: Annotated[int, Bounds(least=4, multiple=2)] = 160
     """Length of the time embedding."""
 
 
-class Architecture(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Schema):
     """Widths and depths of the four parts."""
 
     latent_channels: Positive = 16
@@ -104,7 +88,8 @@ class Architecture(_Strict):
         return self.autoencoder.downscale
 
 
-class Prepare(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class Prepare(Schema):
     """How a frame becomes what the encoder takes."""
 
     mode: Literal["fit", "pad", "tile"]
@@ -114,11 +99,12 @@ class Prepare(_Strict):
     """Upscaling before the network (super-resolution)."""
     multiple: Positive = SIZE_MULTIPLE
     """Frames are padded by reflection to a multiple of this many pixels, after scaling."""
-    overlap: Annotated[int, Field(ge=0)] = 0
+    overlap: Annotated[int, Bounds(least=0)] = 0
     """Pixels that neighbouring tiles share, after scaling; their outputs are averaged."""
 
 
-class Source(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class Source(Schema):
     """Where the task's checkpoint is published."""
 
     url: str | None = None
@@ -127,16 +113,17 @@ class Source(_Strict):
     licence: str | None = None
 
 
-class Recipe(_Strict):
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Schema):
     """What to build for one task."""
 
-    task: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    task: Annotated[str, Pattern(r"[a-z][a-z0-9_-]*", "a name in lower case")]
     title: str
-    steps: Annotated[int, Field(ge=1, le=64)]
+    steps: Annotated[int, Bounds(least=1, most=64)]
     """Euler steps that the model was trained for; fewer can be asked for when a stream opens."""
-    default_steps: Annotated[int, Field(ge=0)]
+    default_steps: Annotated[int, Bounds(least=0)]
     """Euler steps where none are asked for; ``steps`` unless the recipe says otherwise."""
-    sigma: Annotated[float, Field(ge=0.0)]
+    sigma: Annotated[float, Bounds(least=0)]
     """Standard deviation of the noise added to the coarse estimate."""
     size: tuple[Positive, Positive]
     """Height and width of what the encoder takes."""
@@ -146,18 +133,15 @@ class Recipe(_Strict):
     prepare: Prepare
     checkpoint: Source = Source()
 
-    @model_validator(mode="before")
     @classmethod
-    def _lists(cls, data: Any) -> Any:
-        data = _tuples(data, "size")
-        if isinstance(data, dict) and isinstance(data.get("sigma"), int):
-            data = {**data, "sigma": float(data["sigma"])}
-        if isinstance(data, dict) and data.get("default_steps") is None and "steps" in data:
+    def from_data(cls, data: Any) -> Recipe:
+        """As any schema; ``default_steps`` is ``steps`` where it is not given."""
+        if isinstance(data, Mapping) and data.get("default_steps") is None and "steps" in data:
             data = {**data, "default_steps": data["steps"]}
-        return data
+        return super().from_data(data)
 
-    @model_validator(mode="after")
-    def _sizes(self) -> Recipe:
+    def check(self) -> None:
+        """Sizes and steps agree."""
         for name, value in zip(("height", "width"), self.size, strict=True):
             if value % SIZE_MULTIPLE:
                 raise ValueError(f"size: {name} is {value}; it must be a multiple of {SIZE_MULTIPLE}")
@@ -172,7 +156,6 @@ class Recipe(_Strict):
             )
         if self.prepare.overlap >= min(self.size):
             raise ValueError(f"prepare.overlap is {self.prepare.overlap}; it must be less than the size")
-        return self
 
 
 def recipes_folder() -> Path:
@@ -202,22 +185,26 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
             )
         path = recipes_folder() / f"{name_or_path}.toml"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # Of TOML, and of UTF-8.
         raise RecipeError(f"{path}: not a TOML file: {error}") from error
     return parse_recipe(data, str(path))
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # pragma: no cover
+        with needs("tomli", extra="export", what="reading recipes"):
+            import tomli as tomllib
+    return tomllib.loads(text)
 
 
 def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
     """Check a recipe given as nested dictionaries; ``where`` names it in errors."""
     try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"]) or "recipe"
-            seen = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r})"
-            lines.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{seen}")
-        raise RecipeError(f"{where}: " + "; ".join(lines)) from None
+        return Recipe.from_data(data)
+    except SchemaError as error:
+        raise RecipeError(f"{where}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,8 @@ def test_engines_that_the_gpu_refuses_fall_back_with_a_reason(
         raise BackendError("built for another GPU")
 
     found = object()
-    specification = bundle.manifest.specification.model_copy(
-        update={"backends": ("openvino", "tensorrt-rtx")}
-    )
-    bundle.manifest = bundle.manifest.model_copy(update={"specification": specification})
+    specification = replace(bundle.manifest.specification, backends=("openvino", "tensorrt-rtx"))
+    bundle.manifest = replace(bundle.manifest, specification=specification)
     monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", refuse)
     monkeypatch.setattr(backends.get("openvino"), "load", lambda of, device: found)
     monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt-rtx",))
@@ -211,10 +210,8 @@ def test_a_cache_that_takes_nothing_is_said_and_passed_over(
     def read_only(*_: object) -> object:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    specification = bundle.manifest.specification.model_copy(
-        update={"backends": ("openvino", "tensorrt-rtx")}
-    )
-    bundle.manifest = bundle.manifest.model_copy(update={"specification": specification})
+    specification = replace(bundle.manifest.specification, backends=("openvino", "tensorrt-rtx"))
+    bundle.manifest = replace(bundle.manifest, specification=specification)
     monkeypatch.setenv("ELIR_TRT_CACHE", str(tmp_path))
     monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", refuse)
     monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt-rtx",))
@@ -232,8 +229,8 @@ def test_a_cache_that_takes_nothing_is_said_and_passed_over(
 def test_backends_of_the_cpu_are_taken_where_they_are_installed(
     bundle: Bundle, no_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    specification = bundle.manifest.specification.model_copy(update={"backends": ("openvino", "torch")})
-    bundle.manifest = bundle.manifest.model_copy(update={"specification": specification})
+    specification = replace(bundle.manifest.specification, backends=("openvino", "torch"))
+    bundle.manifest = replace(bundle.manifest, specification=specification)
     found = object()
     monkeypatch.setattr(backends.get("openvino"), "installed", lambda: False)
     monkeypatch.setattr(backends.get("torch"), "load", lambda of, device: found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ def test_key_depends_on_every_field() -> None:
         "gpu": "Orin sm_87",
         "exporter": 3,
     }
-    assert set(changes) == set(BuildSpecification.model_fields)
-    keys = {base.key()} | {base.model_copy(update={name: value}).key() for name, value in changes.items()}
+    assert set(changes) == set(BuildSpecification.__dataclass_fields__)
+    keys = {base.key()} | {replace(base, **{name: value}).key() for name, value in changes.items()}
     assert len(keys) == 1 + len(changes)
 
 
@@ -216,9 +217,9 @@ def test_recipes_that_ship() -> None:
     ("changes", "message"),
     [
         ({"size": [100, 128]}, "height is 100; it must be a multiple of 64"),
-        ({"colour": 1}, "colour: Extra inputs"),
-        ({"steps": 0}, "steps: .*greater than or equal to 1"),
-        ({"sigma": "much"}, "sigma: .*number"),
+        ({"colour": 1}, "colour: no such key; known are"),
+        ({"steps": 0}, "steps: must be at least 1 .found 0"),
+        ({"sigma": "much"}, "sigma: must be a number .found .much"),
         ({"prepare": {"mode": "pad", "multiple": 8}}, "needs a multiple of 32"),
     ],
 )

@@ -138,7 +138,7 @@ class HostDevice final : public Device {
     const bool last = run.first + run.count == geometry_.tiles.size();
     with_word(out_.format, [&](auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
-      void* memory = out_.is_rgb() ? job_.restored : packed_.get();
+      void* memory = out_.is_rgb() ? place_.restored : packed_.get();
       auto* frame = static_cast<Word*>(memory);
       for (std::size_t i = 0; i < run.count; ++i) {
         const float* tile = decoded + i * geometry_.image_size();
@@ -150,7 +150,7 @@ class HostDevice final : public Device {
   }
 
   void begin(const FrameJob& job, const std::function<void()>& stages) override {
-    job_ = job;
+    place_ = job.params.place;
     finite_ = true;
     is_unpacked_ = false;
     try {
@@ -166,10 +166,10 @@ class HostDevice final : public Device {
  private:
   template <typename Word>
   void load_tile(std::size_t tile, float* image) {
-    const void* memory = in_.is_rgb() ? job_.frame.data[0] : unpacked_.get();
+    const void* memory = in_.is_rgb() ? place_.frame.data[0] : unpacked_.get();
     const auto* frame = static_cast<const Word*>(memory);
     const TileTables& table = tables_[tile];
-    const std::ptrdiff_t stride = in_.is_rgb() ? job_.frame.pitch[0] / std::ptrdiff_t(sizeof(Word))
+    const std::ptrdiff_t stride = in_.is_rgb() ? place_.frame.pitch[0] / std::ptrdiff_t(sizeof(Word))
                                                : std::ptrdiff_t(geometry_.frame_width) * 3;
     const int width = geometry_.engine_width;
     const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
@@ -232,7 +232,7 @@ class HostDevice final : public Device {
 
   // The frame as red, green and blue side by side.
   void unpack() {
-    const Source source = make_source(in_, job_.frame);
+    const Source source = make_source(in_, place_.frame);
     with_storage(in_.format, [&](auto layout, auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
       auto* out = static_cast<Word*>(unpacked_.get());
@@ -246,7 +246,7 @@ class HostDevice final : public Device {
   }
 
   void pack() const {
-    const Target target = make_target(out_, job_.restored, geometry_.scaled_height, geometry_.scaled_width);
+    const Target target = make_target(out_, place_.restored, geometry_.scaled_height, geometry_.scaled_width);
     with_storage(out_.format, [&](auto layout, auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
       const auto* packed = static_cast<const Word*>(packed_.get());
@@ -333,7 +333,7 @@ class HostDevice final : public Device {
   Geometry geometry_{};
   Pixels in_, out_;
   int red_in_ = 0, red_out_ = 0;
-  FrameJob job_;
+  FramePlace place_;
   Memory unpacked_, packed_;  // red, green and blue side by side, where frames are stored otherwise
   bool is_unpacked_ = false;
   std::vector<TileTables> tables_;

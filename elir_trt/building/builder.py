@@ -7,7 +7,7 @@ import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -335,12 +335,11 @@ class _Work:
             quantized = choice.precisions[part] in ("int8", "int8-full", "fp8")
             if quantized and built.quantized_layers == 0:
                 raise BuildError(f"{part}: {backend.title} runs no layer in {choice.precisions[part]}")
-            record = choice.records[part].model_copy(
-                update={
-                    "seconds": built.seconds,
-                    "layers": built.layers,
-                    "quantized_layers": built.quantized_layers,
-                }
+            record = replace(
+                choice.records[part],
+                seconds=built.seconds,
+                layers=built.layers,
+                quantized_layers=built.quantized_layers,
             )
         self.records.setdefault(backend.name, {})[part] = record
 

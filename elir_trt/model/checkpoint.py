@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from elir_trt.errors import CheckpointError
 from elir_trt.model.convolution import merge_pointwise
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Architecture, AutoencoderSpec, CoarseSpec, VelocitySpec
+from elir_trt.schema import SchemaError
 
 #: The parts of a training checkpoint and the prefixes they have in a published one.
 TRAINING_PARTS = {
@@ -174,7 +174,7 @@ def infer_architecture(state: Mapping[str, Tensor], where: str = "checkpoint") -
     try:
         return Architecture(
             latent_channels=shape(f"enc.layers.{last - 1}.weight")[0],
-            autoencoder=AutoencoderSpec.model_validate(
+            autoencoder=AutoencoderSpec.from_data(
                 {"unshuffle": unshuffle, "widths": widths, "blocks": blocks}
             ),
             coarse=CoarseSpec(
@@ -187,10 +187,8 @@ def infer_architecture(state: Mapping[str, Tensor], where: str = "checkpoint") -
             ),
             skip="gated" if "dec.gate.weight" in state else "none",
         )
-    except ValidationError as error:
-        item = error.errors()[0]
-        key = ".".join(str(part) for part in item["loc"])
-        raise CheckpointError(f"{where}: its shapes make no architecture: {key}: {item['msg']}") from None
+    except SchemaError as error:
+        raise CheckpointError(f"{where}: its shapes make no architecture: {error}") from None
 
 
 def load_state(state: Mapping[str, Tensor], architecture: Architecture, where: str = "checkpoint") -> Elir:

@@ -44,7 +44,7 @@ class Candidate:
     def engine(self, part: str, size: tuple[int, int], batch: int) -> bytes:
         """The engine of a part for ``batch`` inputs of ``size``, made where there is none."""
         key = EngineKey(
-            **machine_key(self._digest, self._backend, size, batch).model_dump(),
+            **machine_key(self._digest, self._backend, size, batch).to_data(),
             part=part,
             precision=self.precisions[part],
         )

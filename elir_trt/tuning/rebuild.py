@@ -6,9 +6,9 @@ import contextlib
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def _specification(bundle: Bundle, name: str) -> BuildSpecification:
             f"{bundle.path}: its engines cannot be built again here: it has no ONNX files; build it with: "
             f"elir-trt build {bundle.recipe.task} --portable --weights CHECKPOINT"
         )
-    changes: dict[str, object] = {
+    changes: dict[str, Any] = {
         "backends": (name,),
         "tensorrt": backends.get(name).version_tag(),
         "gpu": gpu_tag(driver=True),
@@ -112,7 +112,7 @@ def _specification(bundle: Bundle, name: str) -> BuildSpecification:
         if not shared:
             raise BuildError(f"{bundle.path}: its parts share no precision that {name} runs them in")
         changes.update(precision=shared[0], quantized=False)
-    return old.model_copy(update=changes)
+    return replace(old, **changes)
 
 
 def _build_into(
@@ -134,12 +134,8 @@ def _build_into(
         files = [folder / file for file in backend.engine_files(part)]
         files[0].parent.mkdir(exist_ok=True)
         built = backend.compile(_KeptPart(part, onnx), files, options)
-        records[part] = record.model_copy(
-            update={
-                "seconds": built.seconds,
-                "layers": built.layers,
-                "quantized_layers": built.quantized_layers,
-            }
+        records[part] = replace(
+            record, seconds=built.seconds, layers=built.layers, quantized_layers=built.quantized_layers
         )
         reference = bundle.read_reference(part)
         if reference is not None:

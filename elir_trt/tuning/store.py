@@ -15,13 +15,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from elir_trt.errors import ElirWarning
 from elir_trt.files import locked, written_folder
+from elir_trt.schema import Schema, SchemaError
 from elir_trt.tolerances import PartPrecision
 
 #: How much time a choice may take: see :func:`elir_trt.open`.
@@ -29,11 +29,8 @@ Tune = Literal["auto", "off", "full"]
 _RECORD, _ENGINE = "record.json", "engine.bin"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MachineKey(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class MachineKey(Schema):
     """What engines and choices are bound to.
 
     Attributes:
@@ -54,10 +51,11 @@ class MachineKey(_Frozen):
 
     def digest(self) -> str:
         """Hexadecimal digest over every field, and of which kind of key it is."""
-        text = json.dumps([type(self).__name__, self.model_dump(mode="json")], sort_keys=True)
+        text = json.dumps([type(self).__name__, self.to_data()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
 class EngineKey(MachineKey):
     """What decides one engine."""
 
@@ -65,7 +63,8 @@ class EngineKey(MachineKey):
     precision: PartPrecision
 
 
-class ChoiceRow(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class ChoiceRow(Schema):
     """One line of the table that a choice was made from: a part in a precision, all others in the base precision."""
 
     part: str
@@ -78,7 +77,8 @@ class ChoiceRow(_Frozen):
     """Whether that keeps the bundle's bound."""
 
 
-class Choice(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Choice(Schema):
     """The precisions that a machine runs a bundle in.
 
     Attributes:
@@ -100,7 +100,8 @@ class Choice(_Frozen):
     complete: bool = True
 
 
-class _Record(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class _Record(Schema):
     key: MachineKey | EngineKey
     choice: Choice | None = None
     engine: str | None = None
@@ -169,8 +170,8 @@ class Store:
 
     def _read_record(self, key: MachineKey) -> _Record | None:
         try:
-            record = _Record.model_validate_json((self._place(key) / _RECORD).read_bytes())
-        except (OSError, ValidationError):
+            record = _Record.from_json((self._place(key) / _RECORD).read_bytes())
+        except (OSError, SchemaError):
             return None  # Not there, or not whole: it is made again.
         return record if record.key == key else None
 
@@ -193,7 +194,7 @@ class Store:
             with written_folder(place) as folder:
                 if content is not None:
                     (folder / _ENGINE).write_bytes(content)
-                (folder / _RECORD).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                (folder / _RECORD).write_text(json.dumps(record.to_data(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             self._refuse(error)
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -204,11 +205,11 @@ def test_precisions_are_parsed() -> None:
 
 def test_a_decoder_with_a_skip_is_refused(small_checkpoint: Path) -> None:
     recipe = small_recipe()
-    gated = recipe.architecture.model_copy(update={"skip": "gated"})
+    gated = replace(recipe.architecture, skip="gated")
     with pytest.raises(
         BuildError, match=r"architecture\.skip is 'gated'; engines need a decoder without one"
     ):
-        build(recipe.model_copy(update={"architecture": gated}), small_checkpoint)
+        build(replace(recipe, architecture=gated), small_checkpoint)
 
 
 def test_precisions_that_cannot_be_are_refused(

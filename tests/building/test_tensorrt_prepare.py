@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_portable_bundle_is_built_again_by_any_version(
     assert (specification.workspace_bytes, specification.builder_optimization_level) == (1 << 28, 2)
     assert {config._limits for config in first.configs} == {((0, 1 << 28),)}
     for change in ({"workspace_bytes": None}, {"builder_optimization_level": 3}, {"max_aux_streams": 1}):
-        assert specification.model_copy(update=change).key() != specification.key()
+        assert replace(specification, **change).key() != specification.key()
     second = install(monkeypatch, version)
     path = rebuild_engines(Bundle(tmp_path / "b"), "tensorrt")
     assert second.parsed == first.parsed and len(second.parsed) == len(PARTS)

@@ -89,6 +89,12 @@ def test_cases(core: Path, cases: str, least: int) -> None:
     assert_passed(run(core, f"{HERE}/cases/{cases}.py"), least)
 
 
+def test_bytes_of_the_kernels(folder: Path) -> None:
+    """Counted by a core without AddressSanitizer: the compiler instruments for one of them."""
+    core = build.build(folder / "traffic", counts_traffic=True)
+    assert_passed(run(core, f"{HERE}/cases/traffic.py"), 6)
+
+
 @pytest.mark.parametrize("dependency", mutants.DEPENDENCIES, ids=lambda dependency: dependency.name)
 def test_no_dependency_is_there_for_nothing(mutant: Path, dependency: mutants.Dependency) -> None:
     """Without it, some schedule gives wrong pixels or touches memory that it must not."""

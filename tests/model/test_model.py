@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_nan_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_fresh_skip_changes_nothing_and_then_needs_the_image() -> None:
-    architecture = SMALL.model_copy(update={"skip": "gated"})
+    architecture = replace(SMALL, skip="gated")
     state = made_state("small")
     gated = Elir(architecture)
     missing, unexpected = gated.load_state_dict(state, strict=False)
@@ -178,7 +179,7 @@ def test_a_fresh_skip_changes_nothing_and_then_needs_the_image() -> None:
 
 
 def test_a_skip_is_inferred() -> None:
-    architecture = load_recipe("camera").architecture.model_copy(update={"skip": "gated"})
+    architecture = replace(load_recipe("camera").architecture, skip="gated")
     with torch.device("meta"):
         state = Elir(architecture).state_dict()
     assert infer_architecture(state).skip == "gated"

@@ -307,8 +307,8 @@ def test_a_fresh_model_starts_as_the_identity(recipe: Recipe) -> None:
 
 
 def test_the_identity_needs_room(recipe: Recipe) -> None:
-    narrow = recipe.architecture.model_copy(update={"latent_channels": 16})
-    model = start_model(recipe.model_copy(update={"architecture": narrow}), None, 0)
+    narrow = replace(recipe.architecture, latent_channels=16)
+    model = start_model(replace(recipe, architecture=narrow), None, 0)
     with pytest.raises(ValueError, match="twice as wide"):
         start_as_identity(model, np.zeros((1, 64, 64, 3), np.uint8))
 
@@ -317,18 +317,18 @@ def test_a_shallower_checkpoint_starts_a_deeper_model_as_itself(recipe: Recipe, 
     trained = _trainer(recipe, tmp_path, PHASES[0])
     trained.run(iterations=3)
     small = trained.result()
-    spec = recipe.architecture.autoencoder.model_copy(update={"blocks": (3,)})
-    architecture = recipe.architecture.model_copy(update={"autoencoder": spec})
-    deeper = start_model(recipe.model_copy(update={"architecture": architecture}), tmp_path / "elir.ckpt", 0)
+    spec = replace(recipe.architecture.autoencoder, blocks=(3,))
+    architecture = replace(recipe.architecture, autoencoder=spec)
+    deeper = start_model(replace(recipe, architecture=architecture), tmp_path / "elir.ckpt", 0)
     assert len(deeper.enc.layers) == len(small.enc.layers) + 2
     x = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         expected, got = (model.restore(x, steps=0, sigma=0.0) for model in (small, deeper))
         assert torch.allclose(got, expected, atol=1e-5)
     with pytest.raises(CheckpointError, match=r"elir\.ckpt"):
-        narrow = spec.model_copy(update={"widths": (24,)})
-        architecture = recipe.architecture.model_copy(update={"autoencoder": narrow})
-        start_model(recipe.model_copy(update={"architecture": architecture}), tmp_path / "elir.ckpt", 0)
+        narrow = replace(spec, widths=(24,))
+        architecture = replace(recipe.architecture, autoencoder=narrow)
+        start_model(replace(recipe, architecture=architecture), tmp_path / "elir.ckpt", 0)
 
 
 def test_overparametrising_changes_nothing_but_the_layout(recipe: Recipe) -> None:
@@ -342,8 +342,8 @@ def test_overparametrising_changes_nothing_but_the_layout(recipe: Recipe) -> Non
 
 
 def _gated(recipe: Recipe) -> Recipe:
-    architecture = recipe.architecture.model_copy(update={"skip": "gated"})
-    return recipe.model_copy(update={"architecture": architecture})
+    architecture = replace(recipe.architecture, skip="gated")
+    return replace(recipe, architecture=architecture)
 
 
 def test_a_skip_is_added_to_a_checkpoint_without_one_and_learns(recipe: Recipe, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ KEY = EngineKey(
     part="encoder",
     precision="int8",
 )
-MACHINE = MachineKey(**{name: getattr(KEY, name) for name in MachineKey.model_fields})
+MACHINE = MachineKey(**{name: getattr(KEY, name) for name in MachineKey.__dataclass_fields__})
 CHOICE = Choice(precisions={"encoder": "int8"}, tune="auto", psnr=50.0)
 
 
@@ -57,11 +58,11 @@ def test_whatever_changes_another_engine_is_made(tmp_path: Path, changes: dict[s
     kept = Store(tmp_path)
     kept.engine(KEY, lambda: b"engine")
     kept.keep_choice(MACHINE, CHOICE)
-    other = KEY.model_copy(update=changes)
+    other = replace(KEY, **changes)
     assert kept.engine(other, lambda: b"another") == b"another"
     assert kept.engine(KEY, never) == b"engine"
-    if set(changes) <= set(MachineKey.model_fields):
-        assert kept.choice(MACHINE.model_copy(update=changes)) is None
+    if set(changes) <= set(MachineKey.__dataclass_fields__):
+        assert kept.choice(replace(MACHINE, **changes)) is None
 
 
 def test_what_was_damaged_or_moved_is_not_trusted(tmp_path: Path) -> None:
