@@ -3,9 +3,9 @@
     python benchmarks/sizes.py [--before PYTHON] [--max-memory 2GB] [--cases 4k,8k] [--seams] [--json FILE]
 
 Each case is a process of its own that restores a file as ``elir-trt run`` does, with the engines that this machine
-chose before (``elir-trt tune camera --full``). Its peak is the resident memory that the kernel counted. ``--before`` is
-a Python that has another version of the package: the cases are run by both, in turns. ``cpu_s`` is the processor time
-of all threads, which other work on the machine changes little.
+chose before (``elir-trt tune camera --full``). Its peak is the resident memory that the kernel counted. ``--before``
+is a Python that has another version of the package: the cases are run by both, in turns. ``cpu_s`` is the processor
+time of all threads, which other work on the machine changes little.
 
 ``--seams`` restores a frame of photos whole and in tiles, and averages the difference near the tiles' borders and
 elsewhere; and a gradient of grey, in which a seam would show first.
