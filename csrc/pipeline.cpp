@@ -107,7 +107,9 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
                                        static_cast<std::size_t>(shape.blocks()) * sizeof(float));
   }
   restored_.assign(geometry_.tiles.size(), false);
-  if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
+  // The CPU is given the field when a frame takes a step: without steps it is the largest part of large
+  // frames.
+  if (options_.steps > 0 || !device_->is_synchronous()) need_field();
   device_->prepare(geometry_, options_.in, options_.out);
 }
 
@@ -122,6 +124,16 @@ Pipeline::~Pipeline() {
 std::size_t Pipeline::field_size() const {
   return std::size_t(geometry_.latent_channels) * std::size_t(geometry_.field_height()) *
          std::size_t(geometry_.field_width());
+}
+
+void Pipeline::need_field() {
+  if (options_.noise != Noise::off && !field_) field_ = device_->allocate(field_size() * sizeof(float));
+}
+
+void Pipeline::draw_field() {
+  if (options_.noise == Noise::fixed && field_ && !own_field_) {
+    device_->draw_noise(options_.seed, 0, static_cast<float*>(field_.get()));
+  }
 }
 
 void Pipeline::add_buffer(const char* name, std::vector<std::size_t> shape) {
@@ -167,6 +179,7 @@ void Pipeline::set_noise(const float* field, std::size_t count) {
     throw std::invalid_argument("noise has " + std::to_string(count) + " numbers; expected " +
                                 std::to_string(field_size()));
   }
+  need_field();
   device_->write(field, count, Element::float32, field_.get());
   own_field_ = true;
 }
@@ -175,9 +188,7 @@ void Pipeline::start() {
   if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (max_steps_ > 0 && !parts_.velocity)) {
     throw std::logic_error("start: a part is missing; set encoder, coarse, velocity and decoder first");
   }
-  if (options_.noise == Noise::fixed && !own_field_) {
-    device_->draw_noise(options_.seed, 0, static_cast<float*>(field_.get()));
-  }
+  draw_field();
 }
 
 template <typename Call>
@@ -200,6 +211,10 @@ void Pipeline::begin(const FrameJob& job, StageTimes& times) {
                                        " is to be reused, and no frame before this one restored it");
   }
   try {
+    if (job.params.steps > 0 && options_.noise != Noise::off && !field_) {
+      need_field();
+      draw_field();
+    }
     device_->begin(job, [&] { stages(job.params, times); });
   } catch (const StageError&) {
     restored_.assign(restored_.size(), false);

@@ -133,6 +133,9 @@ class Pipeline {
   // Where a tile's restored numbers are kept.
   void* kept(std::size_t tile) const;
   std::size_t field_size() const;
+  // Memory for the noise field, unless there is none; and its fixed numbers.
+  void need_field();
+  void draw_field();
 
   template <typename Call>
   void timed(Stage stage, StageTimes& times, Call&& call);

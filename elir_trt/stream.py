@@ -61,8 +61,8 @@ class Opener(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
-    def geometry(self, size: tuple[int, int]) -> Geometry:
-        """How frames of ``size`` (height, width) lie on the engines."""
+    def geometry(self, size: tuple[int, int], *, depth: int = ...) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines, in a stream of ``depth`` frames."""
 
     def batch(self, geometry: Geometry) -> int:
         """Tiles that go through the engines together."""
@@ -126,7 +126,7 @@ class Stream(Closing):
             if self._core is not None:
                 return
             restorer = self.restorer
-            geometry = restorer.geometry(size)
+            geometry = restorer.geometry(size, depth=self._depth)
             batch = restorer.batch(geometry)
             options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
