@@ -63,7 +63,8 @@ constexpr float kMostFrames = 12.0F;
 // How much of a difference is a change: 0 up to 1, 1 from 2 on, and for what is not a number.
 ELIR_HOST_DEVICE float changed(float ratio) {
   const float over = ratio - 1.0F;
-  return !(over < 1.0F) ? 1.0F : (over > 0.0F ? over : 0.0F);
+  const float most = over < 1.0F ? over : 1.0F;
+  return most > 0.0F ? most : 0.0F;
 }
 
 ELIR_HOST_DEVICE int clamped(int i, int n) {
@@ -80,38 +81,26 @@ ELIR_HOST_DEVICE float flicker_of(float noise, float activity) {
 
 }  // namespace temporal
 
-// The block at (row, column) of a tile. `Widen` makes float of T.
-template <typename T, typename Widen>
-ELIR_HOST_DEVICE TemporalBlock temporal_block(const T* image, const T* decoded, const float* last,
-                                              const TemporalShape& shape, int row, int column, Widen widen) {
-  TemporalBlock sum{0.0F, 0.0F, 0.0F, 0.0F};
-  const std::ptrdiff_t plane = shape.plane();
-  const int top = row * kTemporalBlock, left = column * kTemporalBlock;
-  const int bottom = top + kTemporalBlock < shape.height ? top + kTemporalBlock : shape.height;
-  const int right = left + kTemporalBlock < shape.width ? left + kTemporalBlock : shape.width;
-  for (int y = top; y < bottom; ++y) {
-    const std::ptrdiff_t below = y + 1 < shape.height ? shape.width : 0;
-    for (int x = left; x < right; ++x) {
-      const std::ptrdiff_t at = std::ptrdiff_t(y) * shape.width + x;
-      const std::ptrdiff_t next = x + 1 < shape.width ? 1 : 0;
-      float across = 0.0F, down = 0.0F;
-      for (int c = 0; c < 3; ++c) {
-        const std::ptrdiff_t i = at + c * plane;
-        const float restored = clip_unit(widen(decoded[i]));
-        const float difference = restored - last[i];
-        const float taken = widen(image[i]) - restored;
-        sum.change += difference * difference;
-        sum.drift += difference;
-        sum.noise += taken * taken;
-        across += last[i + next] - last[i];
-        down += last[i + below] - last[i];
-      }
-      sum.activity += (across * across + down * down) * (1.0F / 9.0F);
-    }
+// What a pixel adds to the sums of its block: `image`, `restored` (clipped) and `last` are its three numbers,
+// `across` and `down` the sums of the last frame's three differences to the next pixels.
+ELIR_HOST_DEVICE TemporalBlock temporal_sums(const float (&image)[3], const float (&restored)[3],
+                                             const float (&last)[3], float across, float down) {
+  TemporalBlock sum{0.0F, 0.0F, 0.0F, (across * across + down * down) * (1.0F / 9.0F)};
+  for (int c = 0; c < 3; ++c) {
+    const float difference = restored[c] - last[c];
+    const float taken = image[c] - restored[c];
+    sum.change += difference * difference;
+    sum.drift += difference;
+    sum.noise += taken * taken;
   }
-  const float pixels = static_cast<float>((bottom - top) * (right - left));
-  return {sum.change / (3.0F * pixels), sum.drift / (3.0F * pixels), sum.noise / (3.0F * pixels),
-          sum.activity / pixels};
+  return sum;
+}
+
+// The means of a block of so many pixels.
+ELIR_HOST_DEVICE TemporalBlock temporal_means(const TemporalBlock& sum, int pixels) {
+  const float each = 1.0F / static_cast<float>(pixels);
+  return {sum.change * each * (1.0F / 3.0F), sum.drift * each * (1.0F / 3.0F),
+          sum.noise * each * (1.0F / 3.0F), sum.activity * each};
 }
 
 // `maps` are four planes of blocks, in the order of TemporalBlock.
@@ -149,44 +138,26 @@ ELIR_HOST_DEVICE TemporalLevel temporal_level(const float* maps, const TemporalS
   return {most, own};
 }
 
-// The pixel at (y, x): `pixel` are its three restored values, which become those that are given out. `levels`
-// are two planes of blocks, in the order of TemporalLevel.
-ELIR_HOST_DEVICE void temporal_pixel(const float* levels, const TemporalShape& shape, int y, int x,
-                                     float (&pixel)[3], float* last) {
-  constexpr float kPerBlock = 1.0F / kTemporalBlock;
-  const float v = (static_cast<float>(y) + 0.5F) * kPerBlock - 0.5F;
-  const float u = (static_cast<float>(x) + 0.5F) * kPerBlock - 0.5F;
-  const int row = static_cast<int>(v + 1.0F) - 1, column = static_cast<int>(u + 1.0F) - 1;
-  const float fv = v - static_cast<float>(row), fu = u - static_cast<float>(column);
-  const std::ptrdiff_t above = std::ptrdiff_t(temporal::clamped(row, shape.rows)) * shape.columns;
-  const std::ptrdiff_t below = std::ptrdiff_t(temporal::clamped(row + 1, shape.rows)) * shape.columns;
-  const int left = temporal::clamped(column, shape.columns);
-  const int right = temporal::clamped(column + 1, shape.columns);
-  const auto between = [&](const float* map) {
-    const float upper = map[above + left] + (map[above + right] - map[above + left]) * fu;
-    const float lower = map[below + left] + (map[below + right] - map[below + left]) * fu;
-    return upper + (lower - upper) * fv;
-  };
-  const float block = temporal::changed(between(levels));
-  const float flicker = between(levels + shape.blocks());
-  const std::ptrdiff_t plane = shape.plane();
-  float* at = last + std::ptrdiff_t(y) * shape.width + x;
-  float largest = 0.0F;
-  float difference[3];
-  for (int c = 0; c < 3; ++c) {
-    difference[c] = pixel[c] - at[c * plane];
-    const float square = difference[c] * difference[c];
-    if (!(square <= largest)) largest = square;
+// Where a pixel lies between blocks, along one axis: from the centre of the block `first` (which may be -1),
+// `part` of the way to the next one.
+struct BetweenBlocks {
+  int first;
+  float part;
+
+  ELIR_HOST_DEVICE explicit BetweenBlocks(int pixel) {
+    const float at = (static_cast<float>(pixel) + 0.5F) * (1.0F / kTemporalBlock) + 0.5F;
+    first = static_cast<int>(at) - 1;
+    part = at - static_cast<float>(first + 1);
   }
+};
+
+// Of how many frames before a pixel stays the mean, which was that of `frames`. `ratio` and `flicker` are the
+// levels at the pixel, `largest` is the largest squared difference of its numbers from the last frame's.
+ELIR_HOST_DEVICE float temporal_frames(float ratio, float flicker, float largest, float frames) {
+  const float block = temporal::changed(ratio);
   const float own = temporal::changed(largest * temporal::kPixelRatio / flicker);
-  const float frames = (at[3 * plane] < temporal::kMostFrames ? at[3 * plane] : temporal::kMostFrames) *
-                       (1.0F - (block > own ? block : own));
-  const float part = 1.0F / (frames + 1.0F);
-  for (int c = 0; c < 3; ++c) {
-    if (part < 1.0F) pixel[c] = at[c * plane] + part * difference[c];
-    at[c * plane] = pixel[c];
-  }
-  at[3 * plane] = frames + 1.0F;
+  return (frames < temporal::kMostFrames ? frames : temporal::kMostFrames) *
+         (1.0F - (block > own ? block : own));
 }
 
 }  // namespace elir
