@@ -223,7 +223,7 @@ void Pipeline::begin(const FrameJob& job, StageTimes& times) {
     restored_.assign(restored_.size(), false);
     throw StageError(Stage::total, error.what());
   }
-  restored_.assign(restored_.size(), options_.keep_tiles);
+  restored_.assign(restored_.size(), options_.keep_tiles && !job.params.unrestored);
   const float took = milliseconds(began);
   times[static_cast<std::size_t>(Stage::total)] = took;
   if (!device_->is_synchronous()) times[static_cast<std::size_t>(Stage::launch)] = took;
@@ -271,7 +271,7 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
 }
 
 void Pipeline::stages(const FrameParams& params, StageTimes& times) {
-  if (options_.noise == Noise::per_frame && params.steps > 0) {
+  if (options_.noise == Noise::per_frame && params.steps > 0 && !params.unrestored) {
     timed(Stage::start, times, [&] {
       device_->draw_noise(options_.seed, params.noise_number, static_cast<float*>(field_.get()));
     });
@@ -303,6 +303,10 @@ void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& tim
   const auto* field = params.steps > 0 ? static_cast<const float*>(field_.get()) : nullptr;
   auto* latent_fp32 = static_cast<float*>(latent_fp32_.get());
   timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
+  if (params.unrestored) {
+    timed(Stage::store, times, [&] { device_->store_frame(image_, run); });
+    return;
+  }
   timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
   timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
   const auto row_of = [&](int k) {
