@@ -39,7 +39,8 @@ class Result:
         timestamp: what was submitted with the frame.
         steps: Euler steps that it was given.
         stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
-            store, total. On a GPU, which is told of a frame at once: launch (what the CPU did) and total.
+            direct (encoder, coarse and decoder in one engine, for frames without steps), store, total. On a GPU,
+            which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
     """
 
@@ -334,7 +335,10 @@ class Stream(Closing):
         return self._core.stats()
 
     def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it."""
+        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it.
+
+        Frames without steps may leave those between encoder and decoder as they were.
+        """
         self._process.require("stream")
         if self._core is None:
             raise ValueError("the stream has no tensors before its first frame")
