@@ -43,7 +43,8 @@ class Result:
         restored: False if a deadline left no time, and the frame is as it came.
         reason: why it was given fewer steps than asked for, or is not restored; empty: neither.
         stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
-            temporal, store, total. On a GPU, which is told of a frame at once: launch (what the CPU did) and total.
+            direct (encoder, coarse and decoder in one engine, for frames without steps), temporal, store, total. On
+            a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
     """
 
@@ -362,7 +363,10 @@ class Stream(Closing):
         return self._core.stats()
 
     def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it."""
+        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it.
+
+        Frames without steps may leave those between encoder and decoder as they were.
+        """
         self._process.require("stream")
         if self._core is None:
             raise ValueError("the stream has no tensors before its first frame")
