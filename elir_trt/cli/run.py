@@ -62,6 +62,10 @@ def run(
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     what = str(report.outputs[0]) if len(report.outputs) == 1 else f"{len(report.outputs)} files in {output}"
+    if report.skipped:
+        print(
+            f"{len(report.skipped)} done before and skipped; --overwrite restores them again", file=sys.stderr
+        )
     print(f"{report.frames} frames at {report.fps:.2f} frames/s: {what}")
     if report.failed:
         raise ElirError(
