@@ -23,12 +23,13 @@ enum class Stage : std::size_t {
   velocity,
   step,
   decoder,
+  direct,
   temporal,
   store,
   launch,
   total
 };
-constexpr std::size_t kStages = 11;
+constexpr std::size_t kStages = 12;
 const char* stage_name(std::size_t stage);
 
 // Milliseconds of each stage, summed over tiles and steps. A device that works apart from the CPU has two of
@@ -98,7 +99,9 @@ class Pipeline {
   // Memory of the device that lives as long as the pipeline, for what engines need while they run.
   void* reserve(std::size_t bytes);
 
-  // Part is encoder, coarse, velocity or decoder.
+  // Part is encoder, coarse, velocity or decoder; or direct, which frames without steps go through instead of
+  // encoder, coarse and decoder where it is set: it reads the image and writes what is decoded, and nothing
+  // in between.
   void set_part(const std::string& part, Enqueue enqueue);
 
   // Replace the fixed noise field: [latent_channels, field_height, field_width], standard normal.
@@ -123,13 +126,15 @@ class Pipeline {
 
  private:
   struct Parts {
-    Enqueue encoder, coarse, velocity, decoder;
+    Enqueue encoder, coarse, velocity, decoder, direct;
   };
 
   void add_buffer(const char* name, std::vector<std::size_t> shape);
   void* data(const char* name) { return buffer(name).memory.get(); }
   void stages(const FrameParams& params, StageTimes& times);
   void run_tiles(const FrameParams& params, TileRun run, StageTimes& times);
+  // From the image to what is decoded, by way of the latent.
+  void run_parts(const FrameParams& params, TileRun run, StageTimes& times);
   // Where a tile's restored numbers are kept.
   void* kept(std::size_t tile) const;
   std::size_t field_size() const;

@@ -20,12 +20,14 @@ from elir_trt.geometry import LARGEST_TILE, plan, scaled_size
 from elir_trt.memory import available_bytes, parse_bytes, resident_bytes
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
-from elir_trt.stream import Drop, Noise, Stream, Temporal, frame_array
+from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal, frame_array
 from elir_trt.tiling import affordable_pixels, frame_bytes
 from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
 
 Order = Literal["rgb", "bgr"]
+#: An hour.
+LONGEST_DEADLINE_MS = 3.6e6
 
 
 def open(
@@ -203,6 +205,8 @@ class Restorer(Closing):
         seed: int = 0,
         noise: Noise = "fixed",
         temporal: Temporal = "off",
+        deadline_ms: float | None = None,
+        on_late: OnLate = "pass",
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
@@ -226,6 +230,11 @@ class Restorer(Closing):
                 scene does not flicker; what moves, and what comes after a cut, is left as it is. For the frames
                 of one scene in their order, not for unrelated pictures. "off" restores each frame by itself. See
                 docs/temporal.md.
+            deadline_ms: milliseconds from ``submit`` within which a frame is to be done. Where the frames before say
+                that there is no time for all ``steps``, a frame is given fewer, down to the coarse estimate; see
+                :class:`Result` for what it got and why. Up to an hour; None: as long as it takes.
+            on_late: what becomes of frames that there is no time to restore at all: "pass" hands them on as they
+                came, scaled and converted; "drop" gives them up, and they have no result.
             size: height and width of the frames; None: those of the first one.
             format: of the frames that are submitted, a name of :data:`elir_trt.formats.FORMATS`. uint8: "rgb24" and
                 "bgr24" (``[H, W, 3]``), "rgba" and "bgra" (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``),
@@ -260,6 +269,7 @@ class Restorer(Closing):
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
             ("temporal", temporal, ("off", "auto")),
+            ("on_late", on_late, ("pass", "drop")),
             ("format", format, (None, *FORMATS)),
             ("output_format", output_format, (None, *FORMATS)),
             ("matrix", matrix, ("bt601", "bt709")),
@@ -267,6 +277,10 @@ class Restorer(Closing):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
+        if deadline_ms is not None and not 0.0 < deadline_ms <= LONGEST_DEADLINE_MS:
+            raise ValueError(
+                f"deadline_ms is {deadline_ms}; expected more than 0, at most {LONGEST_DEADLINE_MS:g}"
+            )
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
         if results == "device" and self.engines.device != "cuda":
@@ -283,6 +297,8 @@ class Restorer(Closing):
             seed=seed,
             noise=noise,
             temporal=temporal,
+            deadline_ms=deadline_ms,
+            on_late=on_late,
             pixels=pixels,
             results=results,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from libraries import PARTS, Library
+from pixels import random_frame
 from streams import BOUNDS, recipe_of, stream_of, through
 
 CASES = [
@@ -37,6 +38,25 @@ def test_the_stages_are_those_of_the_host(
         for found, right in zip(through(core, frames), expected, strict=True):
             assert int(np.abs(found.astype(int) - right.astype(int)).max()) <= BOUNDS[element]
         assert core.execution_mode == "graph"
+
+
+@pytest.mark.parametrize("format", ["rgb24", "nv12"])
+@pytest.mark.parametrize(
+    ("mode", "scale", "size"), [("pad", 1, (48, 62)), ("pad", 2, (18, 22)), ("fit", 1, (60, 120))]
+)
+def test_frames_that_are_too_late_are_handed_on_as_by_the_host(
+    gpu: Library, format: str, mode: str, scale: int, size: tuple[int, int]
+) -> None:
+    frames = [random_frame(format, *size, np.random.default_rng(seed)) for seed in range(6)]
+    options: dict[str, Any] = {"format": format, "output_format": format, "deadline_ms": 1e-4}
+    streams = [stream_of(size, recipe_of(mode, scale), on, **options) for on in (None, gpu)]
+    for frame in frames:
+        for stream in streams:
+            stream.submit(frame)
+        right, found = (stream.result() for stream in streams)
+        assert found.error is None and not found.restored and not right.restored
+        assert int(np.abs(found.frame.astype(int) - right.frame.astype(int)).max()) <= 1
+    assert streams[1].execution_mode == "graph"
 
 
 @pytest.mark.parametrize("element", BOUNDS)
