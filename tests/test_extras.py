@@ -46,6 +46,8 @@ EXTRAS = (
     "pydantic",
     "tomli",
     "cv2",
+    "PIL",
+    "tifffile",
     "av",
     "openvino",
     "typer",
