@@ -232,8 +232,10 @@ class _Measurement:
 
     def _with_direct(self, choice: Choice) -> Choice:
         """The choice with an engine for frames without steps, if these are usual and it passes and is not slower."""
-        if self._bundle.recipe.default_steps or not self._backend.joins(choice.precisions) or self._late(1.0):
+        if self._bundle.recipe.default_steps or not self._backend.joins(choice.precisions):
             return choice
+        if self._late(1.0):
+            return replace(choice, complete=False)
         self._say(f"making one engine of {', '.join(DIRECT_PARTS)}")
         candidate = Candidate(
             self._bundle, self._backend, choice.precisions, None, direct=True, made=self.made
