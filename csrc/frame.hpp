@@ -25,6 +25,7 @@ struct FrameParams {
   std::uint32_t noise_number = 0;  // of the noise that is drawn for the frame; 0: noise that stays
   // By tile: whether it is taken from the last frame instead of restored again. Empty: none is.
   std::vector<bool> reused;
+  bool unrestored = false;  // the frame as it came, where a deadline leaves no time for more
   FramePlace place;
 
   bool reuses(std::size_t tile) const { return !reused.empty() && reused[tile]; }
@@ -32,7 +33,7 @@ struct FrameParams {
   // Frames of equal keys run the same stages with the same numbers: one recording serves them all. What is
   // not in the key is read from memory when a recording is replayed.
   using RecordingKey = std::pair<int, std::vector<bool>>;
-  RecordingKey recording_key() const { return {steps, reused}; }
+  RecordingKey recording_key() const { return {unrestored ? -1 : steps, reused}; }
 };
 
 // A frame on its way: which it is, what is to be done with it, and what keeps it alive.

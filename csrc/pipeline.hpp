@@ -24,11 +24,12 @@ enum class Stage : std::size_t {
   step,
   decoder,
   direct,
+  temporal,
   store,
   launch,
   total
 };
-constexpr std::size_t kStages = 11;
+constexpr std::size_t kStages = 12;
 const char* stage_name(std::size_t stage);
 
 // Milliseconds of each stage, summed over tiles and steps. A device that works apart from the CPU has two of
@@ -56,7 +57,8 @@ struct PipelineOptions {
   std::size_t batch = 1;  // tiles that the engines take together
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
-  bool keep_tiles = false;  // so that frames may reuse tiles of the last one
+  bool keep_tiles = false;         // so that frames may reuse tiles of the last one
+  bool average_over_time = false;  // frames of a stream, where nothing but noise changes
   Pixels in, out;
 
   // Most steps that a frame may be given: those that the table has all rows of.
@@ -136,6 +138,9 @@ class Pipeline {
   // Where a tile's restored numbers are kept.
   void* kept(std::size_t tile) const;
   std::size_t field_size() const;
+  // Memory for the noise field, unless there is none; and its fixed numbers.
+  void need_field();
+  void draw_field();
 
   template <typename Call>
   void timed(Stage stage, StageTimes& times, Call&& call);
@@ -148,6 +153,7 @@ class Pipeline {
   Parts parts_;
   std::vector<Memory> reserved_;
   Memory field_, table_, latent_fp32_;
+  Memory temporal_state_, temporal_maps_;
   Memory kept_;                 // of every tile, what the decoder gave last
   std::vector<bool> restored_;  // whether there is that of a frame that did not fail
   bool own_field_ = false;

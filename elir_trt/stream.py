@@ -25,6 +25,8 @@ from elir_trt.recipe import Recipe
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
 Drop = Literal["block", "oldest", "newest"]
 Noise = Literal["fixed", "per-frame", "off"]
+Temporal = Literal["off", "auto"]
+OnLate = Literal["pass", "drop"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ class Result:
         index: position among the submitted frames, from 0.
         timestamp: what was submitted with the frame.
         steps: Euler steps that it was given.
+        restored: False if a deadline left no time, and the frame is as it came.
+        reason: why it was given fewer steps than asked for, or is not restored; empty: neither.
         stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
-            direct (encoder, coarse and decoder in one engine, for frames without steps), store, total. On a GPU,
-            which is told of a frame at once: launch (what the CPU did) and total.
+            direct (encoder, coarse and decoder in one engine, for frames without steps), temporal, store, total. On
+            a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
     """
 
@@ -50,6 +54,13 @@ class Result:
     steps: int
     stages: Mapping[str, float]
     latency_ms: float
+    restored: bool = True
+    reason: str = ""
+
+    @property
+    def rung(self) -> str:
+        """What a deadline left of it: "K=2", ..., "K=0", or "unrestored"."""
+        return f"K={self.steps}" if self.restored else "unrestored"
 
 
 class Opener(Protocol):
@@ -61,11 +72,18 @@ class Opener(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
-    def geometry(self, size: tuple[int, int]) -> Geometry:
-        """How frames of ``size`` (height, width) lie on the engines."""
+    def geometry(self, size: tuple[int, int], *, depth: int = ...) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines, in a stream of ``depth`` frames."""
 
     def batch(self, geometry: Geometry) -> int:
         """Tiles that go through the engines together."""
+
+
+def _reason(found: _core.Result) -> str:
+    if found.restored and found.steps == found.wanted_steps:
+        return ""
+    needed = f"take up to {found.needed_ms:.1f}" if found.needed_ms else "were not timed yet"
+    return f"{max(found.left_ms, 0.0):.1f} ms were left; {found.wanted_steps} steps {needed}"
 
 
 class Stream(Closing):
@@ -84,6 +102,9 @@ class Stream(Closing):
         steps: int,
         seed: int,
         noise: Noise,
+        temporal: Temporal,
+        deadline_ms: float | None,
+        on_late: OnLate,
         pixels: Pixels,
         results: Literal["host", "device"],
     ) -> None:
@@ -93,6 +114,7 @@ class Stream(Closing):
         self.key: Any = None
         self.pixels = pixels
         self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
+        self._options.update(temporal=temporal, deadline_ms=deadline_ms, on_late=on_late)
         self._options.update(asdict(pixels), results=results)
         self._depth = depth
         self._core: _core.Stream | None = None
@@ -124,7 +146,7 @@ class Stream(Closing):
             if self._core is not None:
                 return
             restorer = self.restorer
-            geometry = restorer.geometry(size)
+            geometry = restorer.geometry(size, depth=self._depth)
             batch = restorer.batch(geometry)
             options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
@@ -301,6 +323,8 @@ class Stream(Closing):
             steps=found.steps,
             stages=found.stages,
             latency_ms=found.latency_ms,
+            restored=found.restored,
+            reason=_reason(found),
         )
 
     def map(self, frames: Iterable[Frame | tuple[Frame, float | None]]) -> Iterator[Result]:
@@ -315,6 +339,10 @@ class Stream(Closing):
         """
         if self._options["drop"] != "block":
             raise ValueError(f"map needs a stream with drop='block'; this one has {self._options['drop']!r}")
+        if self._options["on_late"] == "drop" and self._options["deadline_ms"] is not None:
+            raise ValueError(
+                "map needs a result for each frame; this stream drops late ones (on_late='drop')"
+            )
         waiting: deque[int | None] = deque()
         for item in frames:
             frame, timestamp = item if isinstance(item, tuple) else (item, None)

@@ -21,6 +21,9 @@ def run(
     steps: Steps = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     noise: Annotated[str, typer.Option(help="fixed, per-frame or off.")] = "fixed",
+    temporal: Annotated[
+        str, typer.Option(help="Of videos: auto averages still places over time against flicker; or off.")
+    ] = "off",
     compare: Annotated[bool, typer.Option("--compare", help="Write before and after side by side.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     damaged: Annotated[
@@ -32,9 +35,10 @@ def run(
     from elir_trt.io.paths import media_kind
     from elir_trt.io.progress import RichProgress
     from elir_trt.io.restore import Damage, restore_path
-    from elir_trt.stream import Noise
+    from elir_trt.stream import Noise, Temporal
 
     one_of("--noise", noise, get_args(Noise))
+    one_of("--temporal", temporal, get_args(Temporal))
     one_of("--damaged", damaged, get_args(Damage))
     media_kind(input)  # before the engines are loaded
     with elir_trt.open(bundle) as restorer:
@@ -49,6 +53,7 @@ def run(
                 steps=steps,
                 seed=seed,
                 noise=noise,  # type: ignore[arg-type]
+                temporal=temporal,  # type: ignore[arg-type]
                 overwrite=overwrite,
                 damaged=damaged,  # type: ignore[arg-type]
                 progress=progress,
@@ -57,6 +62,10 @@ def run(
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     what = str(report.outputs[0]) if len(report.outputs) == 1 else f"{len(report.outputs)} files in {output}"
+    if report.skipped:
+        print(
+            f"{len(report.skipped)} done before and skipped; --overwrite restores them again", file=sys.stderr
+        )
     print(f"{report.frames} frames at {report.fps:.2f} frames/s: {what}")
     if report.failed:
         raise ElirError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from elir_trt.extras import needs
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]
 
 
 def side_by_side(before: Pixels, after: Pixels) -> Pixels:
-    """``before`` left of ``after``, both ``[H, W, 3]`` uint8, scaled to the size of ``after``."""
+    """``before`` left of ``after``, both ``[H, W, 3]`` of one type, scaled to the size of ``after``."""
     return np.hstack([resized(before, after.shape), after])
 
 
@@ -21,4 +23,6 @@ def resized(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
         return pixels
     with needs("cv2", extra="image", what="comparing pictures of two sizes"):
         import cv2
-    return np.asarray(cv2.resize(pixels, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(pixels, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), dtype=pixels.dtype
+    )

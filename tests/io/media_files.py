@@ -40,11 +40,11 @@ class FakeStream:
         self.closed = threading.Event()
 
     def submit(self, frame: Any, timestamp: float | None = None, *, timeout: float | None = None) -> int:
-        assert frame.dtype == np.uint8
+        assert frame.dtype == (np.uint16 if self.restorer.format == "rgb48le" else np.uint8)
         self.size = self.size or frame.shape[:2]
         assert frame.shape == (*self.size, 3)
         assert not self.closed.is_set()
-        after = 255 - frame
+        after = np.iinfo(frame.dtype).max - frame
         if self.restorer.scale > 1:
             after = after.repeat(self.restorer.scale, axis=0).repeat(self.restorer.scale, axis=1)
         index = self.count
@@ -84,6 +84,7 @@ class FakeRestorer:
         self.scale = scale
         self.fail_at: int | None = None
         self.interrupt_at: int | None = None
+        self.format = "rgb24"
         self.done = 0
         self.streams: list[FakeStream] = []
 
@@ -98,7 +99,10 @@ class FakeRestorer:
         full_range: bool,
         **o: Any,
     ) -> FakeStream:
-        assert (drop, format, output_format) == ("block", "rgb24", "rgb24")
+        assert drop == "block"
+        assert format == output_format
+        assert format in ("rgb24", "rgb48le")
+        self.format = format
         self.options = o
         self.streams.append(FakeStream(self, depth))
         return self.streams[-1]

@@ -21,7 +21,9 @@ HALF, FLOAT = 2, 4
 SMALL = 64 << 10
 
 
-def touched(gpu: Gpu, task: str, size: tuple[int, int], steps: int) -> dict[str, dict[str, int]]:
+def touched(
+    gpu: Gpu, task: str, size: tuple[int, int], steps: int, temporal: str = "off"
+) -> dict[str, dict[str, int]]:
     """Bytes by kernel, of one frame."""
     recipe = load_recipe(task)
     geometry = plan(recipe, size, size=recipe.size, fixed=recipe.prepare.mode == "tile")
@@ -37,6 +39,7 @@ def touched(gpu: Gpu, task: str, size: tuple[int, int], steps: int) -> dict[str,
             sigma=recipe.sigma,
             table=table,
             depth=1,
+            temporal=temporal,
         ),
     )
     for part in ("encoder", "coarse", "velocity", "decoder"):
@@ -98,3 +101,16 @@ def test_a_scaled_frame_is_read_once(library: EmulatedLibrary, gpu: Gpu, size: t
         "store_frame": (3 * restored * HALF, restored * 3 // 2),
     }
     check(touched(gpu, "bfr", size, 5), least)
+
+
+def test_averages_over_time_touch_each_number_twice(library: EmulatedLibrary, gpu: Gpu) -> None:
+    size = (480, 640)
+    found = touched(gpu, "camera", size, 0, "auto")
+    pixels = size[0] * size[1]
+    maps = pixels // 64 * FLOAT
+    # Sums of blocks: what came in, what was restored, the last frame. Then restored, last frame and count, in place.
+    assert found["read"]["temporal_blocks"] <= 3 * pixels * (HALF + HALF + FLOAT) + SMALL
+    assert found["written"]["temporal_blocks"] == 4 * maps
+    assert found["read"]["temporal_levels"] == 4 * maps and found["written"]["temporal_levels"] == 2 * maps
+    assert found["read"]["temporal_average"] == pixels * (3 * HALF + 4 * FLOAT) + 2 * maps
+    assert found["written"]["temporal_average"] == pixels * (3 * HALF + 4 * FLOAT)
