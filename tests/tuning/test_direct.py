@@ -153,3 +153,16 @@ def test_where_time_is_up_it_is_left_out_and_said(
     choice = open_engines(Bundle(stepless_bundle), "openvino").choice
     assert choice is not None and not choice.complete and not choice.direct and choice.direct_ms is None
     assert choice.precisions["encoder"] == "int8" and len(compared) == 1
+
+
+@pytest.mark.parametrize(("slow_ms", "hopeless"), [(9.0, False), (11.0, True)])
+def test_a_type_that_is_much_slower_in_every_part_is_not_timed_on(slow_ms: float, hopeless: bool) -> None:
+    measurement = object.__new__(measure._Measurement)
+    times: dict[Any, list[float]] = {
+        ("encoder", "fp32"): [10.0, 12.0],
+        ("coarse", "fp32"): [5.0],
+        ("encoder", "bf16"): [30.0],
+        ("coarse", "bf16"): [slow_ms],
+    }
+    assert measurement._is_hopeless("bf16", times) is hopeless
+    assert not measurement._is_hopeless("fp32", times)
