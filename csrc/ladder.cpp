@@ -37,15 +37,24 @@ void Ladder::note(int steps, float total, float in_steps) {
     by_steps_[steps].add(total);
     return;
   }
+  if (steps == 0) {
+    whole_.add(total);
+    return;
+  }
   const float rest = std::max(total - in_steps, 1e-3F);
   rest_.add(rest);
-  if (steps > 0) share_.add(in_steps / (static_cast<float>(steps) * rest));
+  share_.add(in_steps / (static_cast<float>(steps) * rest));
+  whole_then_ = whole_.quantile(kQuantile);
 }
 
 float Ladder::needed(int steps) const {
-  if (!rest_.empty()) {
-    // A step that was not taken for long is as much slower now as the rest is.
-    return rest_.quantile(kQuantile) * (1.0F + static_cast<float>(steps) * share_.quantile(0.5F));
+  if (!whole_.empty() || !rest_.empty()) {
+    const float whole = whole_.quantile(kQuantile);
+    if (steps == 0 && !whole_.empty()) return whole;
+    // Steps that were not taken for long are as much slower now as frames without them are.
+    const float slower = whole_then_ > 0.0F && whole > 0.0F ? whole / whole_then_ : 1.0F;
+    const float rest = rest_.empty() ? whole : slower * rest_.quantile(kQuantile);
+    return rest * (1.0F + static_cast<float>(steps) * share_.quantile(0.5F));
   }
   if (by_steps_.empty()) return 0.0F;
   const auto found = by_steps_.find(steps);

@@ -44,8 +44,10 @@ class Ladder {
   float needed(int steps) const;
 
  private:
-  Window rest_;                     // what is not in steps
-  Window share_;                    // of a step, next to the rest
+  Window whole_;                    // frames without steps
+  Window rest_;                     // of frames with steps, what is not in steps
+  Window share_;                    // of a step, next to that rest
+  float whole_then_ = 0.0F;         // what frames without steps needed when one with steps was last timed
   std::map<int, Window> by_steps_;  // where steps are not timed apart: whole frames
   int rung_ = kUnrestored;
   bool begun_ = false;
