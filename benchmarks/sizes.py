@@ -109,7 +109,7 @@ def measure(python: str, source: Path, max_memory: str | None) -> dict[str, Any]
     return found
 
 
-def seams(tile_pixels: int, steps: int) -> dict[str, Any]:
+def seams(tile_pixels: int, steps: int, tune: str) -> dict[str, Any]:
     """Levels of difference between a frame restored whole and in tiles, near borders and elsewhere."""
     from quality import shared
     from tiles import border, frame_of
@@ -117,7 +117,8 @@ def seams(tile_pixels: int, steps: int) -> dict[str, Any]:
     import elir_trt
     from elir_trt.geometry import plan
 
-    height, width = 1080, 1920
+    # A multiple of what the network takes: padding would be another difference.
+    height, width = 1088, 1920
     y, x = np.mgrid[0:height, 0:width]
     grey = (60 + 100 * x / width + 40 * y / height).round().astype(np.uint8)
     frames = {
@@ -125,7 +126,7 @@ def seams(tile_pixels: int, steps: int) -> dict[str, Any]:
         "gradient": np.repeat(grey[:, :, None], 3, axis=2),
     }
     found: dict[str, Any] = {"tile_pixels": tile_pixels, "steps": steps}
-    with elir_trt.open("camera", device="cpu") as restorer:
+    with elir_trt.open("camera", device="cpu", tune=tune) as restorer:
         layout = plan(restorer.recipe, (height, width), size=restorer.recipe.size, tile_pixels=tile_pixels)
         found.update(precision=restorer.engines.precision, tile=list(layout.engine), tiles=len(layout.tiles))
         whole = {name: restorer(frame, steps=steps) for name, frame in frames.items()}
@@ -153,6 +154,9 @@ def main() -> None:
     parser.add_argument("--seams", action="store_true")
     parser.add_argument("--tile-pixels", type=int, default=300_000)
     parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument(
+        "--tune", default="off", help='of seams: "off" is float32, whose differences are tiles\' alone'
+    )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     from elir_trt.backends.openvino import cpu_name
@@ -160,7 +164,7 @@ def main() -> None:
 
     report: dict[str, Any] = {"cpu": cpu_name(), "cpus": available_cpus(), "cases": {}}
     if arguments.seams:
-        report["seams"] = seams(arguments.tile_pixels, arguments.steps)
+        report["seams"] = seams(arguments.tile_pixels, arguments.steps, arguments.tune)
         print(report["seams"], flush=True)
     for case in filter(None, arguments.cases.split(",")):
         with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from elir_trt import _core
 from elir_trt._core import Geometry
@@ -15,12 +15,12 @@ from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.closing import Closing
 from elir_trt.errors import DeviceError
-from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_frame
+from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_size, check_whole
 from elir_trt.geometry import LARGEST_TILE, plan, scaled_size
 from elir_trt.memory import available_bytes, parse_bytes, resident_bytes
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
-from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal
+from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal, frame_array
 from elir_trt.tiling import affordable_pixels, frame_bytes
 from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
@@ -68,12 +68,33 @@ def open(
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
     most = None if max_memory is None else parse_bytes(max_memory)
-    bundle = Bundle(find_bundle(name_or_bundle))
+    found = Path(find_bundle(name_or_bundle)).absolute()
+    bundle = Bundle(found)
     with _line() if progress is None else contextlib.nullcontext(progress) as say:
         opened = open_engines(bundle, backend, device, on_engine_error, tune, say)
     bundle.release()
     opened.bundle.release()
-    return Restorer(opened.bundle, opened.engines, order=order, choice=opened.choice, max_memory=most)
+    return Restorer(
+        opened.bundle,
+        opened.engines,
+        order=order,
+        choice=opened.choice,
+        max_memory=most,
+        arguments={
+            "name_or_bundle": str(found),
+            "device": device,
+            "backend": backend,
+            "order": order,
+            "on_engine_error": on_engine_error,
+            "tune": tune,
+            "max_memory": most,
+        },
+    )
+
+
+def _open_again(arguments: dict[str, Any]) -> Restorer:
+    """What a pickled restorer becomes."""
+    return open(**arguments)
 
 
 @contextlib.contextmanager
@@ -101,6 +122,9 @@ def _line() -> Iterator[Callable[[str], None]]:
 class Restorer(Closing):
     """An opened bundle. Makes streams, and restores single images through one of its own.
 
+    It is pickled as the arguments that it was opened with, and opens the bundle again where it arrives: in processes
+    that were spawned, and on other machines that have the bundle at the same place.
+
     Attributes:
         bundle: what runs; another than was opened where its engines were built again.
         engines: of it, opened by a backend.
@@ -118,6 +142,7 @@ class Restorer(Closing):
         order: Order = "rgb",
         choice: Choice | None = None,
         max_memory: int | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
@@ -125,9 +150,15 @@ class Restorer(Closing):
         self.choice = choice
         self.order: Order = order
         self.max_memory = max_memory
+        self._arguments = arguments
         self._single: Stream | None = None
         self._lock = threading.Lock()
         self._process = Process()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments is None:
+            raise TypeError("this restorer was not made by elir_trt.open, and cannot be pickled")
+        return _open_again, (self._arguments,)
 
     @property
     def recipe(self) -> Recipe:
@@ -135,12 +166,13 @@ class Restorer(Closing):
         return self.bundle.recipe
 
     def __call__(
-        self, image: Frame, *, steps: int | None = None, seed: int = 0, noise: Noise = "fixed"
+        self, image: Any, *, steps: int | None = None, seed: int = 0, noise: Noise = "fixed"
     ) -> Frame:
         """Restore one image.
 
         Args:
-            image: ``[H, W, 3]`` uint8 in the restorer's channel order, C-contiguous or not.
+            image: ``[H, W, 3]`` uint8 in the restorer's channel order, C-contiguous or not: a numpy array, or what
+                streams take besides (:meth:`elir_trt.stream.Stream.submit`), such as a tensor of PyTorch.
             steps: Euler steps, 0 to the recipe's; None: the recipe's default.
             seed: of the noise.
             noise: see :meth:`stream`.
@@ -152,14 +184,13 @@ class Restorer(Closing):
             FrameError: the image is not such an array, or a part failed.
         """
         self._process.require("restorer")
-        frame = check_frame(image)
+        frame = frame_array(image, self.engines.device)
+        size = self._own_pixels.size_of(frame)
         with self._lock:
-            key = (frame.shape[:2], steps, seed, noise)
+            key = (size, steps, seed, noise)
             if self._single is None or self._single.key != key:
                 self._close_single()
-                self._single = self.stream(
-                    depth=1, steps=steps, seed=seed, noise=noise, size=(frame.shape[0], frame.shape[1])
-                )
+                self._single = self.stream(depth=1, steps=steps, seed=seed, noise=noise, size=size)
                 self._single.key = key
             self._single.submit(frame)
             restored: Frame = self._single.result().frame
@@ -227,6 +258,9 @@ class Restorer(Closing):
         maximum = self.recipe.steps
         if steps is None:
             steps = self.recipe.default_steps
+        for name, number in (("depth", depth), ("steps", steps), ("seed", seed)):
+            check_whole(name, number)
+        size = check_size(size)
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
         if not 1 <= depth <= _core.MAX_DEPTH:
@@ -253,7 +287,7 @@ class Restorer(Closing):
             raise DeviceError(
                 f"results='device' needs a GPU; this restorer runs on the {self.engines.device}"
             )
-        own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
+        own = self._own_pixels.format
         pixels = Pixels(format or own, output_format or own, matrix, full_range)
         stream = Stream(
             self,
@@ -271,6 +305,11 @@ class Restorer(Closing):
         if size is not None:
             stream.open_for(size)
         return stream
+
+    @property
+    def _own_pixels(self) -> Pixels:
+        own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
+        return Pixels(own, own, "bt709", False)
 
     def geometry(self, size: tuple[int, int], *, depth: int = 1) -> Geometry:
         """How frames of ``size`` (height, width) lie on the engines: whole, or cut into tiles.
@@ -296,7 +335,8 @@ class Restorer(Closing):
                 return LARGEST_TILE
             free = available * 3 // 4  # Others run here too.
         free -= frame_bytes(size, scaled_size(self.recipe, size, built), depth)
-        return min(affordable_pixels(self.recipe.architecture, free), LARGEST_TILE)
+        together = self.bundle.manifest.specification.batch
+        return min(affordable_pixels(self.recipe.architecture, free) // together, LARGEST_TILE)
 
     def batch(self, geometry: Geometry) -> int:
         """Tiles that go through the engines together: as many as these take, or as the bundle was built for."""

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -195,11 +196,12 @@ class Stream(Closing):
             FrameError: the frame is not such an array, not of the stream's size, or on another device. The stream
                 goes on.
             TimeoutError: no place came free in time.
-            ValueError: the stream is closed, or ``steps`` is out of its range.
+            ValueError: the stream is closed, ``steps`` is out of its range, or ``timestamp`` is no number.
         """
         self._process.require("stream")
         self._check_steps(steps)
-        array = self._array(frame)
+        array = frame_array(frame, self.restorer.engines.device)
+        timestamp = _seconds(timestamp)
         size = self.pixels.size_of(array)
         if self._core is None:
             self.open_for(size)
@@ -253,6 +255,7 @@ class Stream(Closing):
         """
         self._process.require("stream")
         self._check_steps(steps)
+        timestamp = _seconds(timestamp)
         if self._core is None:
             raise ValueError(
                 "submit_planes needs the size of frames: open the stream with size=(height, width)"
@@ -270,25 +273,6 @@ class Stream(Closing):
         maximum = self.restorer.recipe.steps
         if steps is not None and not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
-
-    def _array(self, frame: Any) -> Any:
-        """``frame`` as the core takes it: a numpy array, or an array on the GPU that this stream runs on."""
-        if isinstance(frame, np.ndarray):
-            return frame
-        on_gpu = hasattr(frame, "__cuda_array_interface__")
-        if hasattr(frame, "__dlpack_device__"):
-            kind = int(frame.__dlpack_device__()[0])
-            on_gpu = kind in (_CUDA, _CUDA_MANAGED)
-            if kind in (_CPU, _CUDA_HOST):
-                return np.from_dlpack(frame)
-        if on_gpu and self.restorer.engines.device == "cuda":
-            return frame
-        if on_gpu:
-            raise FrameError(
-                "frame is on the GPU, and this stream runs on the CPU; copy it to the CPU first, or open the "
-                "bundle with device='cuda'"
-            )
-        raise FrameError(f"frame is a {type(frame).__name__}; expected a numpy array, or an array on the GPU")
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for the next result, in the order of submission.
@@ -382,3 +366,44 @@ class Stream(Closing):
                 self._core.close()
                 self.restorer.engines.stream_closed()
             self._opened.set()
+
+
+def frame_array(frame: Any, device: str) -> Any:
+    """``frame`` as the core takes it: a numpy array, or an array on the GPU that a stream runs on.
+
+    Args:
+        frame: see :meth:`Stream.submit`.
+        device: that the stream runs on, "cpu" or "cuda".
+
+    Raises:
+        FrameError: it is neither, or on another device.
+    """
+    if isinstance(frame, np.ndarray):
+        return frame
+    on_gpu = hasattr(frame, "__cuda_array_interface__")
+    if hasattr(frame, "__dlpack_device__"):
+        kind = int(frame.__dlpack_device__()[0])
+        on_gpu = kind in (_CUDA, _CUDA_MANAGED)
+        if kind in (_CPU, _CUDA_HOST):
+            return np.from_dlpack(frame)
+    if on_gpu and device == "cuda":
+        return frame
+    if on_gpu:
+        raise FrameError(
+            "frame is on the GPU, and this stream runs on the CPU; copy it to the CPU first, or open the "
+            "bundle with device='cuda'"
+        )
+    raise FrameError(f"frame is a {type(frame).__name__}; expected a numpy array, or an array on the GPU")
+
+
+def _seconds(timestamp: Any) -> float | None:
+    """A time stamp as the core takes it.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if timestamp is None:
+        return None
+    if not isinstance(timestamp, Real):
+        raise ValueError(f"timestamp is {timestamp!r}; expected seconds as a number, or None")
+    return float(timestamp)

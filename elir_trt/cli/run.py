@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Optional, get_args
 
 import typer
 
@@ -26,6 +26,12 @@ def run(
     ] = "off",
     compare: Annotated[bool, typer.Option("--compare", help="Write before and after side by side.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    max_memory: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="That this process stays below, such as 2GB: smaller tiles. Default: what is free."
+        ),
+    ] = None,
     damaged: Annotated[
         str, typer.Option(help="Damaged videos: error, or warn and keep what can be decoded.")
     ] = "error",
@@ -41,7 +47,7 @@ def run(
     one_of("--temporal", temporal, get_args(Temporal))
     one_of("--damaged", damaged, get_args(Damage))
     media_kind(input)  # before the engines are loaded
-    with elir_trt.open(bundle) as restorer:
+    with elir_trt.open(bundle, max_memory=_bytes(max_memory)) as restorer:
         if steps is not None and not 0 <= steps <= restorer.recipe.steps:
             raise ElirError(f"--steps is {steps}; this bundle allows 0 to {restorer.recipe.steps}")
         with RichProgress(input.name) as progress:
@@ -71,3 +77,13 @@ def run(
         raise ElirError(
             f"{report.failed} of {report.failed + len(report.outputs)} inputs could not be restored"
         )
+
+
+def _bytes(text: str | None) -> int | None:
+    """Bytes of ``--max-memory``."""
+    from elir_trt.memory import parse_bytes
+
+    try:
+        return None if text is None else parse_bytes(text, "--max-memory")
+    except ValueError as error:
+        raise ElirError(str(error)) from None

@@ -12,7 +12,7 @@ from elir_trt.io.folder import ImageSink, ImageSource, find_images
 from elir_trt.io.images import image_depth
 from elir_trt.io.paths import check_writable, image_name
 from elir_trt.io.progress import ProgressCallback
-from elir_trt.io.pumping import PumpReport
+from elir_trt.io.pumping import DEPTH, PumpReport
 
 
 @dataclass
@@ -117,7 +117,8 @@ def restore_images(
         shown = None if progress is None else _after(progress, before, len(targets))
         try:
             with ImageSource(paths, check=check, deep=is_deep, paged=paged) as images:
-                done = run(images, sink=sink, progress=shown)
+                # Slots that no image fills would only take memory.
+                done = run(images, sink=sink, progress=shown, depth=min(DEPTH, len(paths)))
         finally:
             report.outputs += sink.outputs
             report.notes += sink.notes
