@@ -91,4 +91,7 @@ def choice_table(choice: Choice) -> Table:
     if choice.apart_ms is not None and choice.direct_ms is not None:
         table.add_row("no steps", "an engine a part", f"{choice.apart_ms:.1f}", "", "")
         table.add_row("", "one engine", f"{choice.direct_ms:.1f}", "", "chosen" if choice.direct else "")
+    if not choice.complete:
+        table.caption = "not all was measured in the time that there was: elir-trt tune --full"
+        table.caption_justify = "left"
     return table

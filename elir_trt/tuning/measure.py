@@ -38,6 +38,8 @@ _ROUNDS: Mapping[Tune, int] = {"auto": 7, "full": 25}
 _LEAST_ROUNDS = 3
 #: What an assignment has to gain over the safe one: less is noise.
 _LEAST_GAIN = 0.03
+#: How many times slower than the fastest a precision is that is not timed any longer.
+_HOPELESS = 2.0
 #: Steps that are not taken by default count a little: someone may ask for them.
 _UNUSED_SHARE = 0.01
 
@@ -171,6 +173,8 @@ class _Measurement:
             if turn > _LEAST_ROUNDS and self._late(0.5):
                 break
             for precision in self._precisions:
+                if turn > 1 and self._is_hopeless(precision, found):
+                    continue
                 assignment = uniform(self._bundle, self._backend, precision)
                 _, stages = self._bench.run(assignment, self._frame, steps)
                 if turn == 0:
@@ -180,6 +184,18 @@ class _Measurement:
                         calls = steps if part == "velocity" else 1
                         found.setdefault((part, precision), []).append(stages[part] / calls)
         self._times = {key: statistics.median(times) for key, times in found.items()}
+
+    def _is_hopeless(self, precision: PartPrecision, times: Mapping[Key, Sequence[float]]) -> bool:
+        """Whether a precision is much slower in every part than another: it need not be timed again.
+
+        Some CPUs compute a type that they report many times slower than float32, which would take all the time.
+        """
+        return all(
+            min(times[key])
+            > _HOPELESS * min(min(others) for other, others in times.items() if other[0] == key[0])
+            for key in times
+            if key[1] == precision
+        )
 
     def _error(self, part: str, precision: PartPrecision) -> float:
         """Mean squared error of restored frames with one part in a precision, all others in the safe one."""
@@ -209,7 +225,7 @@ class _Measurement:
             known = sum(max(0.0, self._errors[key] - self._safe) for key in keys if key in self._errors)
             if self._safe + known > 1.5 * limit:
                 continue
-            late = self._late(0.8)
+            late = self._late(1.0)
             if late:
                 self._complete = False
             if late and tried:
@@ -226,14 +242,16 @@ class _Measurement:
                     break
                 return self._choice(assignment, squared, base_ms, ms)
             for key in keys:
-                if not self._late(0.8):
+                if not self._late(1.0):
                     self._error(*key)
         return self._choice(self._base, self._safe, None, None)
 
     def _with_direct(self, choice: Choice) -> Choice:
         """The choice with an engine for frames without steps, if these are usual and it passes and is not slower."""
-        if self._bundle.recipe.default_steps or not self._backend.joins(choice.precisions) or self._late(1.0):
+        if self._bundle.recipe.default_steps or not self._backend.joins(choice.precisions):
             return choice
+        if self._late(1.1):
+            return replace(choice, complete=False)
         self._say(f"making one engine of {', '.join(DIRECT_PARTS)}")
         candidate = Candidate(
             self._bundle, self._backend, choice.precisions, None, direct=True, made=self.made

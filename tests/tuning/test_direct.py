@@ -15,6 +15,7 @@ import elir_trt
 from elir_trt.backends.openvino import OPENVINO
 from elir_trt.building import build
 from elir_trt.bundle import Bundle
+from elir_trt.parts import PARTS
 from elir_trt.tuning import measure
 from elir_trt.tuning.choice import open_engines, store
 from elir_trt.tuning.store import DirectKey
@@ -127,3 +128,41 @@ def test_its_key_names_the_precisions_of_its_parts() -> None:
     assert key.is_of(chosen) and not key.is_of({**chosen, "coarse": "int8"})
     assert key.digest() != DirectKey(**fields, precisions=("int8", "int8", "int8")).digest()
     assert DirectKey.from_data(key.to_data()) == key
+
+
+def test_where_time_is_up_it_is_left_out_and_said(
+    stepless_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fastest assignment is compared however late it is; what comes after that is not."""
+    monkeypatch.setattr(measure, "AUTO_SECONDS", 0.0)
+    monkeypatch.setattr(OPENVINO, "tuned_precisions", lambda: ("fp32", "int8"))
+    real = measure._Measurement._in_turns
+    compared: list[Any] = []
+
+    def in_turns(self: Any, *runs: Any) -> Any:
+        compared.append([dict(assignment) for _, assignment in runs])
+        real(self, *runs)
+        return [20.0, 10.0]
+
+    def time_parts(self: Any) -> None:
+        self._times = {(part, p): ms for part in PARTS for p, ms in (("fp32", 9.0), ("int8", 3.0))}
+        self._times.pop(("velocity", "int8"), None)
+
+    monkeypatch.setattr(measure._Measurement, "_in_turns", in_turns)
+    monkeypatch.setattr(measure._Measurement, "_time_parts", time_parts)
+    choice = open_engines(Bundle(stepless_bundle), "openvino").choice
+    assert choice is not None and not choice.complete and not choice.direct and choice.direct_ms is None
+    assert choice.precisions["encoder"] == "int8" and len(compared) == 1
+
+
+@pytest.mark.parametrize(("slow_ms", "hopeless"), [(9.0, False), (11.0, True)])
+def test_a_type_that_is_much_slower_in_every_part_is_not_timed_on(slow_ms: float, hopeless: bool) -> None:
+    measurement = object.__new__(measure._Measurement)
+    times: dict[Any, list[float]] = {
+        ("encoder", "fp32"): [10.0, 12.0],
+        ("coarse", "fp32"): [5.0],
+        ("encoder", "bf16"): [30.0],
+        ("coarse", "bf16"): [slow_ms],
+    }
+    assert measurement._is_hopeless("bf16", times) is hopeless
+    assert not measurement._is_hopeless("fp32", times)
