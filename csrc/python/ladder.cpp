@@ -8,7 +8,7 @@ namespace elir::python {
 void bind_ladder(py::module_& module) {
   using elir::Ladder;
   py::class_<Ladder>(module, "Ladder", "What a stream with a deadline asks for each frame.")
-      .def(py::init<>())
+      .def(py::init<>(), "Nothing is known of frames yet.")
       .def("choose", &Ladder::choose, "wanted"_a, "left_ms"_a,
            R"(The Euler steps of the next frame, or -1: it is handed on as it came.
 
