@@ -29,7 +29,7 @@ from elir_trt.building import build
 from elir_trt.model import Elir
 from elir_trt.recipe import load_recipe
 
-ENGINES = ("encoder", "coarse", "velocity", "decoder")
+ENGINES = ("encoder", "coarse", "velocity", "decoder", "direct")
 
 
 def peak_mib() -> float:

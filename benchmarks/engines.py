@@ -127,15 +127,25 @@ def measure(
         )
         for precision in precisions
     }
-    bench = Bench(bundle, engines)
-    rows = {precision: uniform(bundle, backend, precision) for precision in precisions}
-    rows["chosen"] = dict(choice.precisions)
-    pairs = pairs_of(photos, bundle.manifest.specification.size, rounds)
+    size = bundle.manifest.specification.size
+    apart = Bench(bundle, engines, size)
+    rows = {precision: (apart, uniform(bundle, backend, precision)) for precision in precisions}
+    rows["chosen"] = (apart, dict(choice.precisions))
+    if choice.direct:
+        # Beside the chosen engines with one of their own for each part, and BF16 in one engine.
+        rows["chosen, apart"] = rows["chosen"]
+        for name in ("bf16", "chosen"):
+            if name in rows:
+                source = Candidate(bundle, backend, rows[name][1], None, direct=True)
+                joined = Bench(bundle, engines, size, direct=backend.load_tuned(source, "cpu"))
+                rows["bf16, one engine" if name == "bf16" else name] = (joined, rows[name][1])
+    pairs = pairs_of(photos, size, rounds)
     report: dict[str, Any] = {
         "task": bundle.recipe.task,
         "cpu": cpu_name(),
         "threads": len(os.sched_getaffinity(0)),
         "chosen": describe(choice.precisions),
+        "one_engine_without_steps": choice.direct,
         "seconds_of_the_choice": seconds,
         "steps": {},
     }
@@ -144,8 +154,8 @@ def measure(
         near: dict[str, list[float]] = {name: [] for name in rows}
         good: dict[str, list[float]] = {name: [] for name in rows}
         for turn, (frame, clean) in enumerate([pairs[0], *pairs]):
-            exact, _ = bench.run(rows[precisions[0]], frame, steps)
-            for name, assignment in rows.items():
+            exact, _ = apart.run(rows[precisions[0]][1], frame, steps)
+            for name, (bench, assignment) in rows.items():
                 restored, stages = bench.run(assignment, frame, steps)
                 if turn:
                     times[name].append(stages["total"])

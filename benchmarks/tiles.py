@@ -57,7 +57,7 @@ class Tiled:
         self.bundle, self.engines, self.recipe = restorer.bundle, restorer.engines, restorer.recipe
         self.batch = restorer.batch
 
-    def geometry(self, size: tuple[int, int]) -> Geometry:
+    def geometry(self, size: tuple[int, int], *, depth: int = 1) -> Geometry:
         """The layout of tiles."""
         prepare = replace(self.recipe.prepare, mode="tile")
         recipe = replace(self.recipe, prepare=prepare)
@@ -89,8 +89,8 @@ def hard(restorer: elir_trt.Restorer, frame: Image, geometry: Geometry, steps: i
 
 def border(geometry: Geometry) -> npt.NDArray[np.bool_]:
     """Where pixels lie near a side of a tile, but for the frame's own sides: ``[H, W]``."""
-    found = np.zeros((HEIGHT, WIDTH), bool)
-    for axis, (length, tile) in enumerate(zip((HEIGHT, WIDTH), geometry.engine, strict=True)):
+    found = np.zeros(geometry.scaled, bool)
+    for axis, (length, tile) in enumerate(zip(geometry.scaled, geometry.engine, strict=True)):
         starts = {corner[axis] for corner in geometry.tiles}
         for edge in starts | {start + tile for start in starts}:
             if 0 < edge < length:

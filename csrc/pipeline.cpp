@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "temporal.hpp"
+
 namespace elir {
 
 namespace {
@@ -18,8 +20,8 @@ float milliseconds(Clock::time_point from) {
 constexpr int kMaxSteps = 1024;
 constexpr std::size_t kMaxBatch = 64;
 
-constexpr const char* kStageNames[kStages] = {"load", "encoder", "coarse", "start",  "velocity",
-                                              "step", "decoder", "store",  "launch", "total"};
+constexpr const char* kStageNames[kStages] = {"load",    "encoder", "coarse",   "start", "velocity", "step",
+                                              "decoder", "direct",  "temporal", "store", "launch",   "total"};
 
 }  // namespace
 
@@ -97,8 +99,17 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
     kept_ =
         device_->allocate(geometry_.tiles.size() * geometry_.image_size() * element_size(device_->element()));
   }
+  if (options_.average_over_time) {
+    const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
+    temporal_state_ = device_->allocate(geometry_.tiles.size() * kTemporalPlanes *
+                                        static_cast<std::size_t>(shape.plane()) * sizeof(float));
+    temporal_maps_ = device_->allocate(options_.batch * kTemporalMaps *
+                                       static_cast<std::size_t>(shape.blocks()) * sizeof(float));
+  }
   restored_.assign(geometry_.tiles.size(), false);
-  if (options_.noise != Noise::off) field_ = device_->allocate(field_size() * sizeof(float));
+  // The CPU is given the field when a frame takes a step: without steps it is the largest part of large
+  // frames.
+  if (options_.steps > 0 || !device_->is_synchronous()) need_field();
   device_->prepare(geometry_, options_.in, options_.out);
 }
 
@@ -113,6 +124,16 @@ Pipeline::~Pipeline() {
 std::size_t Pipeline::field_size() const {
   return std::size_t(geometry_.latent_channels) * std::size_t(geometry_.field_height()) *
          std::size_t(geometry_.field_width());
+}
+
+void Pipeline::need_field() {
+  if (options_.noise != Noise::off && !field_) field_ = device_->allocate(field_size() * sizeof(float));
+}
+
+void Pipeline::draw_field() {
+  if (options_.noise == Noise::fixed && field_ && !own_field_) {
+    device_->draw_noise(options_.seed, 0, static_cast<float*>(field_.get()));
+  }
 }
 
 void Pipeline::add_buffer(const char* name, std::vector<std::size_t> shape) {
@@ -145,8 +166,11 @@ void Pipeline::set_part(const std::string& part, Enqueue enqueue) {
     parts_.velocity = std::move(enqueue);
   } else if (part == "decoder") {
     parts_.decoder = std::move(enqueue);
+  } else if (part == "direct") {
+    parts_.direct = std::move(enqueue);
   } else {
-    throw std::invalid_argument("part is '" + part + "'; allowed: encoder, coarse, velocity, decoder");
+    throw std::invalid_argument("part is '" + part +
+                                "'; allowed: encoder, coarse, velocity, decoder, direct");
   }
 }
 
@@ -158,6 +182,7 @@ void Pipeline::set_noise(const float* field, std::size_t count) {
     throw std::invalid_argument("noise has " + std::to_string(count) + " numbers; expected " +
                                 std::to_string(field_size()));
   }
+  need_field();
   device_->write(field, count, Element::float32, field_.get());
   own_field_ = true;
 }
@@ -166,9 +191,7 @@ void Pipeline::start() {
   if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (max_steps_ > 0 && !parts_.velocity)) {
     throw std::logic_error("start: a part is missing; set encoder, coarse, velocity and decoder first");
   }
-  if (options_.noise == Noise::fixed && !own_field_) {
-    device_->draw_noise(options_.seed, 0, static_cast<float*>(field_.get()));
-  }
+  draw_field();
 }
 
 template <typename Call>
@@ -191,6 +214,10 @@ void Pipeline::begin(const FrameJob& job, StageTimes& times) {
                                        " is to be reused, and no frame before this one restored it");
   }
   try {
+    if (job.params.steps > 0 && options_.noise != Noise::off && !field_) {
+      need_field();
+      draw_field();
+    }
     device_->begin(job, [&] { stages(job.params, times); });
   } catch (const StageError&) {
     restored_.assign(restored_.size(), false);
@@ -199,7 +226,7 @@ void Pipeline::begin(const FrameJob& job, StageTimes& times) {
     restored_.assign(restored_.size(), false);
     throw StageError(Stage::total, error.what());
   }
-  restored_.assign(restored_.size(), options_.keep_tiles);
+  restored_.assign(restored_.size(), options_.keep_tiles && !job.params.unrestored);
   const float took = milliseconds(began);
   times[static_cast<std::size_t>(Stage::total)] = took;
   if (!device_->is_synchronous()) times[static_cast<std::size_t>(Stage::launch)] = took;
@@ -247,7 +274,7 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
 }
 
 void Pipeline::stages(const FrameParams& params, StageTimes& times) {
-  if (options_.noise == Noise::per_frame && params.steps > 0) {
+  if (options_.noise == Noise::per_frame && params.steps > 0 && !params.unrestored) {
     timed(Stage::start, times, [&] {
       device_->draw_noise(options_.seed, params.noise_number, static_cast<float*>(field_.get()));
     });
@@ -272,13 +299,38 @@ void* Pipeline::kept(std::size_t tile) const {
 }
 
 void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& times) {
+  timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
+  if (params.unrestored) {
+    timed(Stage::store, times, [&] { device_->store_frame(image_, run); });
+    return;
+  }
+  if (params.steps == 0 && parts_.direct) {
+    timed(Stage::direct, times, [&] { parts_.direct(device_->stream_handle()); });
+  } else {
+    run_parts(params, run, times);
+  }
+  if (temporal_state_) {
+    timed(Stage::temporal, times, [&] {
+      device_->average_over_time(image_, decoded_, run, static_cast<float*>(temporal_state_.get()),
+                                 static_cast<float*>(temporal_maps_.get()));
+    });
+  }
+  timed(Stage::store, times, [&] {
+    if (kept_) {
+      device_->copy(decoded_, kept(run.first),
+                    run.count * geometry_.image_size() * element_size(device_->element()));
+    }
+    device_->store_frame(decoded_, run);
+  });
+}
+
+void Pipeline::run_parts(const FrameParams& params, TileRun run, StageTimes& times) {
   const std::uintptr_t stream = device_->stream_handle();
   const std::size_t row = options_.condition_width * element_size(device_->element());
   const auto first_row = static_cast<std::size_t>(params.steps * (params.steps - 1) / 2);
   const auto* table = static_cast<const std::uint8_t*>(table_.get()) + first_row * row;
   const auto* field = params.steps > 0 ? static_cast<const float*>(field_.get()) : nullptr;
   auto* latent_fp32 = static_cast<float*>(latent_fp32_.get());
-  timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
   timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
   timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
   const auto row_of = [&](int k) {
@@ -293,13 +345,6 @@ void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& tim
           [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_, row_of(k + 1)); });
   }
   timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
-  timed(Stage::store, times, [&] {
-    if (kept_) {
-      device_->copy(decoded_, kept(run.first),
-                    run.count * geometry_.image_size() * element_size(device_->element()));
-    }
-    device_->store_frame(decoded_, run);
-  });
 }
 
 }  // namespace elir

@@ -23,11 +23,13 @@ enum class Stage : std::size_t {
   velocity,
   step,
   decoder,
+  direct,
+  temporal,
   store,
   launch,
   total
 };
-constexpr std::size_t kStages = 10;
+constexpr std::size_t kStages = 12;
 const char* stage_name(std::size_t stage);
 
 // Milliseconds of each stage, summed over tiles and steps. A device that works apart from the CPU has two of
@@ -55,7 +57,8 @@ struct PipelineOptions {
   std::size_t batch = 1;  // tiles that the engines take together
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
-  bool keep_tiles = false;  // so that frames may reuse tiles of the last one
+  bool keep_tiles = false;         // so that frames may reuse tiles of the last one
+  bool average_over_time = false;  // frames of a stream, where nothing but noise changes
   Pixels in, out;
 
   // Most steps that a frame may be given: those that the table has all rows of.
@@ -96,7 +99,9 @@ class Pipeline {
   // Memory of the device that lives as long as the pipeline, for what engines need while they run.
   void* reserve(std::size_t bytes);
 
-  // Part is encoder, coarse, velocity or decoder.
+  // Part is encoder, coarse, velocity or decoder; or direct, which frames without steps go through instead of
+  // encoder, coarse and decoder where it is set: it reads the image and writes what is decoded, and nothing
+  // in between.
   void set_part(const std::string& part, Enqueue enqueue);
 
   // Replace the fixed noise field: [latent_channels, field_height, field_width], standard normal.
@@ -121,16 +126,21 @@ class Pipeline {
 
  private:
   struct Parts {
-    Enqueue encoder, coarse, velocity, decoder;
+    Enqueue encoder, coarse, velocity, decoder, direct;
   };
 
   void add_buffer(const char* name, std::vector<std::size_t> shape);
   void* data(const char* name) { return buffer(name).memory.get(); }
   void stages(const FrameParams& params, StageTimes& times);
   void run_tiles(const FrameParams& params, TileRun run, StageTimes& times);
+  // From the image to what is decoded, by way of the latent.
+  void run_parts(const FrameParams& params, TileRun run, StageTimes& times);
   // Where a tile's restored numbers are kept.
   void* kept(std::size_t tile) const;
   std::size_t field_size() const;
+  // Memory for the noise field, unless there is none; and its fixed numbers.
+  void need_field();
+  void draw_field();
 
   template <typename Call>
   void timed(Stage stage, StageTimes& times, Call&& call);
@@ -143,6 +153,7 @@ class Pipeline {
   Parts parts_;
   std::vector<Memory> reserved_;
   Memory field_, table_, latent_fp32_;
+  Memory temporal_state_, temporal_maps_;
   Memory kept_;                 // of every tile, what the decoder gave last
   std::vector<bool> restored_;  // whether there is that of a frame that did not fail
   bool own_field_ = false;

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kInterruptEvery{50};
 constexpr std::size_t kHistory = 1024;
+constexpr float kMostDeadline = 3.6e6F;  // an hour
 
 // The depth, before anything is allocated for it.
 std::size_t checked_depth(std::size_t depth, const Pipeline& pipeline) {
@@ -35,7 +36,15 @@ void check_depth(std::size_t depth) {
   }
 }
 
-Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device)
+void Latency::check() const {
+  if (deadline_ms && !(*deadline_ms > 0.0F && *deadline_ms <= kMostDeadline)) {
+    throw std::invalid_argument("deadline_ms is " + std::to_string(*deadline_ms) +
+                                "; expected more than 0, at most " + std::to_string(kMostDeadline));
+  }
+}
+
+Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device,
+               Latency latency)
     : pipeline_(std::move(pipeline)),
       drop_(drop),
       slots_(checked_depth(depth, *pipeline_)),
@@ -43,7 +52,9 @@ Stream::Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop,
       waiting_(depth),
       begun_(depth),
       finished_(depth),
-      on_device_(on_device) {
+      on_device_(on_device),
+      latency_(latency) {
+  latency_.check();
   for (std::size_t i = 0; i < depth; ++i) {
     Device& device = pipeline_->device();
     slots_[i].frame = device.allocate_frame(pipeline_->frame_bytes());
@@ -127,13 +138,15 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
   slot.job.index = index;
   slot.job.params = pipeline_->params(index, submission.steps, submission.reused);
   const Geometry& geometry = pipeline_->geometry();
-  slot.job.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
+  FramePlace& place = slot.job.params.place;
+  place.frame = pipeline_->in().planes(slot.frame.get(), geometry.frame_height, geometry.frame_width);
+  place.restored = slot.restored.get();
+  place.restored_on_device = on_device_;
   write(slot.frame.get(), slot.job);
-  slot.job.restored = slot.restored.get();
-  slot.job.restored_on_device = on_device_;
   slot.result.index = index;
   slot.result.timestamp = submission.timestamp;
-  slot.result.steps = slot.job.params.steps;
+  slot.result.steps = slot.result.wanted_steps = slot.job.params.steps;
+  slot.result.unrestored = false;
   slot.result.failed = false;
   slot.result.message.clear();
   lock.lock();
@@ -191,6 +204,23 @@ bool Stream::is_worker() const {
   return worker_.get_id() == std::this_thread::get_id();
 }
 
+bool Stream::decide(std::size_t at) {
+  if (!latency_.deadline_ms) return true;
+  Slot& slot = slots_[at];
+  FrameResult& result = slot.result;
+  float left =
+      *latency_.deadline_ms - std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+  // A device that takes frames ahead finishes those first; of each, no more than its own time is left to it.
+  if (begun_.size() > 1) left -= static_cast<float>(begun_.size() - 1) * ladder_.needed(result.wanted_steps);
+  const int steps = ladder_.choose(result.wanted_steps, left);
+  result.left_ms = left;
+  result.needed_ms = ladder_.needed(result.wanted_steps);
+  if (steps == kUnrestored && latency_.drop_late) return false;
+  result.unrestored = slot.job.params.unrestored = steps == kUnrestored;
+  result.steps = slot.job.params.steps = std::max(steps, 0);
+  return true;
+}
+
 void Stream::begin(std::size_t at) {
   FrameResult& result = slots_[at].result;
   try {
@@ -213,6 +243,11 @@ void Stream::finish(std::size_t at) {
       result.stage = error.stage();
       result.message = error.what();
     }
+  }
+  if (latency_.deadline_ms && !result.failed && !result.unrestored) {
+    const auto of = [&](Stage stage) { return result.stages[static_cast<std::size_t>(stage)]; };
+    const bool apart = pipeline_->device().is_synchronous();
+    ladder_.note(result.steps, of(Stage::total), apart ? of(Stage::velocity) + of(Stage::step) : -1.0F);
   }
   result.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
 }
@@ -239,8 +274,20 @@ void Stream::work() {
       const std::size_t at = waiting_.pop();
       begun_.push(at);
       lock.unlock();
-      begin(at);
+      const bool taken = decide(at);
+      if (taken) {
+        begin(at);
+      } else {
+        slots_[at].job.owner.reset();
+      }
       lock.lock();
+      if (!taken) {
+        // It is the last that began.
+        begun_.drop_last();
+        free_.push(at);
+        ++counts_.dropped;
+        changed_.notify_all();
+      }
       continue;
     }
     if (begun_.empty()) break;

@@ -12,11 +12,20 @@
 #include <thread>
 #include <vector>
 
+#include "ladder.hpp"
 #include "pipeline.hpp"
 
 namespace elir {
 
 enum class Drop { block, oldest, newest };
+
+// A frame is to be done so many milliseconds after it was submitted.
+struct Latency {
+  std::optional<float> deadline_ms;  // none: as long as it takes
+  bool drop_late = false;            // instead of handing late frames on as they came
+  // Throws std::invalid_argument.
+  void check() const;
+};
 
 // Most slots of a ring.
 constexpr std::size_t kMaxDepth = 4096;
@@ -39,6 +48,9 @@ struct FrameResult {
   std::uint64_t index = 0;
   std::optional<double> timestamp;
   int steps = 0;
+  int wanted_steps = 0;                    // that it would have been given without a deadline
+  bool unrestored = false;                 // for want of time
+  float left_ms = 0.0F, needed_ms = 0.0F;  // with a deadline: when it began, for the steps that were wanted
   StageTimes stages{};
   float latency_ms = 0.0F;
   bool failed = false;
@@ -66,7 +78,8 @@ class Stream {
   using Deadline = std::optional<Clock::time_point>;
 
   // `on_device`: results are memory of the device, which their reader takes.
-  Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device = false);
+  Stream(std::unique_ptr<Pipeline> pipeline, std::size_t depth, Drop drop, bool on_device = false,
+         Latency latency = {});
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
@@ -118,6 +131,7 @@ class Stream {
     std::size_t size() const { return size_; }
     void push(std::size_t item) { items_[(first_ + size_++) % items_.size()] = item; }
     std::size_t front() const { return items_[first_]; }
+    void drop_last() { --size_; }
     std::size_t pop() {
       const std::size_t item = items_[first_];
       first_ = (first_ + 1) % items_.size();
@@ -131,6 +145,8 @@ class Stream {
   };
 
   void work();
+  // False if the frame is too late, and late ones are dropped.
+  bool decide(std::size_t at);
   void begin(std::size_t at);
   void finish(std::size_t at);
   void count(const FrameResult& result);
@@ -150,6 +166,8 @@ class Stream {
   bool closed_ = false;
   bool aborted_ = false;
   bool on_device_;
+  const Latency latency_;
+  Ladder ladder_;  // of the worker
   std::size_t filling_ = 0;
   Counts counts_;
   Recent history_;

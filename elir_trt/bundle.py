@@ -9,6 +9,7 @@ the manifest states, and nothing is deserialised before.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import os
@@ -305,7 +306,10 @@ def find_bundle(name_or_path: str | Path) -> Path:
     if path.is_dir():
         return path
     there = sorted(folder.name for folder in shipped_folder().glob("*") if (folder / MANIFEST).is_file())
+    built_names = {folder.name.rpartition("-")[0] for folder in (cache_folder() / "bundles").glob("*-*")}
+    near = difflib.get_close_matches(name, sorted({*there, *built_names}), n=1)
+    meant = f" (did you mean '{near[0]}'?)" if near else ""
     raise BundleError(
-        f"no bundle named '{name}': it is neither built, nor a folder, nor among those that ship with the "
+        f"no bundle named '{name}'{meant}: it is neither built, nor a folder, nor among those that ship with the "
         f"package ({', '.join(there) or 'none'}); build it with: elir-trt build {name} --weights CHECKPOINT"
     )

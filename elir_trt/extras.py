@@ -9,6 +9,7 @@ from elir_trt.errors import MissingPackageError
 
 #: Modules of the extras, and what their packages are called.
 _PACKAGES = {
+    "PIL": "Pillow",
     "av": "PyAV",
     "cv2": "OpenCV",
     "openvino": "OpenVINO",

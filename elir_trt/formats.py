@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -79,11 +80,30 @@ def _type_of(frame: Any) -> str:
     return str(frame.dtype).rsplit(".", 1)[-1]
 
 
-def check_frame(frame: Any) -> Frame:
-    """Return ``frame`` as an array, or raise FrameError that says what is wrong with it."""
-    if not isinstance(frame, np.ndarray):
-        raise FrameError(f"frame is a {type(frame).__name__}; expected a numpy array [H, W, 3] of uint8")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        shape = "x".join(str(n) for n in frame.shape)
-        raise FrameError(f"frame is {frame.dtype} of shape {shape}; expected uint8 of shape HxWx3")
-    return frame
+def check_whole(name: str, value: Any) -> int:
+    """A whole number as Python has it.
+
+    Raises:
+        ValueError: ``value`` is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; expected a whole number") from None
+
+
+def check_size(size: Any) -> tuple[int, int] | None:
+    """Height and width of frames, or None.
+
+    Raises:
+        ValueError: ``size`` is neither.
+    """
+    if size is None:
+        return None
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        height, width = 0, 0
+    if height < 1 or width < 1:
+        raise ValueError(f"size is {size!r}; expected height and width in pixels, such as (1080, 1920)")
+    return height, width

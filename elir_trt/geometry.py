@@ -6,9 +6,12 @@ frame comes from reflection, and is cropped from the output.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from elir_trt._core import Geometry
 from elir_trt.errors import FrameError
 from elir_trt.recipe import Recipe
+from elir_trt.tiling import cheapest_grid, up
 
 #: Longest side of a frame that a stream takes, after scaling.
 LONGEST_SIDE = 16384
@@ -27,6 +30,7 @@ def plan(
     size: tuple[int, int],
     fixed: bool = False,
     latent_multiple: int = 4,
+    tile_pixels: int = LARGEST_TILE,
 ) -> Geometry:
     """Lay out frames of one size.
 
@@ -36,6 +40,49 @@ def plan(
         size: height and width for which the engines were built.
         fixed: the engines take that size only (TensorRT); else any multiple that the recipe allows.
         latent_multiple: the velocity field halves the latent's sides twice.
+        tile_pixels: of the largest tile, as memory allows.
+
+    Raises:
+        FrameError: the frame is empty, or too large.
+    """
+    scaled = scaled_size(recipe, frame, size)
+    prepare = recipe.prepare
+    multiple = max(prepare.multiple, latent_multiple * recipe.architecture.downscale)
+    downscale = recipe.architecture.downscale
+    overlap = up(prepare.overlap or DEFAULT_OVERLAP, downscale)
+    engine = (up(scaled[0], multiple), up(scaled[1], multiple))
+    rows: Sequence[int]
+    columns: Sequence[int]
+    # A tile of the recipe's size, but no larger than the frame needs: the same result for less work.
+    own = (min(engine[0], size[0]), min(engine[1], size[1]))
+    if fixed or prepare.mode == "fit" or (prepare.mode == "tile" and own[0] * own[1] <= tile_pixels):
+        engine = size if fixed or prepare.mode == "fit" else own
+        rows = _starts(scaled[0], engine[0], overlap, downscale)
+        columns = _starts(scaled[1], engine[1], overlap, downscale)
+    else:
+        grid = cheapest_grid(
+            scaled,
+            multiple=multiple,
+            grid=downscale,
+            overlap=overlap,
+            most_pixels=min(tile_pixels, LARGEST_TILE),
+            most=size if prepare.mode == "tile" else None,
+        )
+        engine, rows, columns = grid.tile, grid.rows, grid.columns
+    return Geometry(
+        frame=frame,
+        engine=engine,
+        scaled=scaled,
+        scale=(scaled[0] / frame[0], scaled[1] / frame[1]),
+        interpolation=prepare.interpolation,
+        tiles=tuple((y, x) for y in rows for x in columns),
+        downscale=downscale,
+        latent_channels=recipe.architecture.latent_channels,
+    )
+
+
+def scaled_size(recipe: Recipe, frame: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a frame after scaling, and so of the restored one; see :func:`plan`.
 
     Raises:
         FrameError: the frame is empty, or too large.
@@ -54,33 +101,7 @@ def plan(
             f"frame is {width}x{height}, {scaled[1]}x{scaled[0]} after scaling; "
             f"sides of at most {LONGEST_SIDE} are allowed"
         )
-    multiple = max(prepare.multiple, latent_multiple * recipe.architecture.downscale)
-    engine = (_up(scaled[0], multiple), _up(scaled[1], multiple))
-    if fixed or prepare.mode == "fit":
-        engine = size
-    elif prepare.mode == "tile":
-        # A tile no larger than the frame needs: the same result for less work.
-        engine = (min(engine[0], size[0]), min(engine[1], size[1]))
-    elif engine[0] * engine[1] > LARGEST_TILE:
-        side = _up(int(LARGEST_TILE**0.5), multiple)
-        engine = (min(engine[0], side), min(engine[1], side))
-    overlap = _up(prepare.overlap or DEFAULT_OVERLAP, recipe.architecture.downscale)
-    rows = _starts(scaled[0], engine[0], overlap, recipe.architecture.downscale)
-    columns = _starts(scaled[1], engine[1], overlap, recipe.architecture.downscale)
-    return Geometry(
-        frame=frame,
-        engine=engine,
-        scaled=scaled,
-        scale=(scaled[0] / height, scaled[1] / width),
-        interpolation=prepare.interpolation,
-        tiles=tuple((y, x) for y in rows for x in columns),
-        downscale=recipe.architecture.downscale,
-        latent_channels=recipe.architecture.latent_channels,
-    )
-
-
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return scaled
 
 
 def _starts(length: int, tile: int, overlap: int, grid: int) -> list[int]:
@@ -89,5 +110,5 @@ def _starts(length: int, tile: int, overlap: int, grid: int) -> list[int]:
         return [0]
     stride = max(grid, (tile - overlap) // grid * grid)
     starts = list(range(0, length - tile, stride))
-    last = _up(length - tile, grid)
+    last = up(length - tile, grid)
     return [*starts, last] if starts[-1] != last else starts

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+#: Where NVIDIA's kernel module states its release: as every module, or, where it states none there, by itself.
+_MODULE = Path("/sys/module/nvidia/version")
+_PROC = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,33 @@ def find_gpu() -> Gpu:
     return Gpu(name.value.decode(), f"{major.value}{minor.value}", driver)
 
 
-def gpu_tag() -> str | None:
-    """Name and compute capability of the first device, as engines that are built for it are marked; None: none."""
+def gpu_tag(*, driver: bool = False) -> str | None:
+    """Name and compute capability of the first device, as engines that are built for it are marked; None: none.
+
+    Args:
+        driver: name the driver too. Engines that are made on first use are bound to it: another one may run them
+            slower, or refuse what it compiles of them.
+    """
     gpu = find_gpu()
-    return None if gpu.name is None else f"{gpu.name} sm_{gpu.compute_capability}"
+    if gpu.name is None:
+        return None
+    tag = f"{gpu.name} sm_{gpu.compute_capability}"
+    return f"{tag} driver {driver_release() or f'CUDA {gpu.driver}'}" if driver else tag
+
+
+def driver_release() -> str | None:
+    """Release of NVIDIA's kernel module, such as "580.65.06"; None: the system does not say."""
+    try:
+        return _MODULE.read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        pass
+    try:
+        found = re.search(
+            r"^NVRM version:.*?\s(\d+\.[\d.]+)\s", _PROC.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    except (OSError, ValueError):
+        return None
+    return None if found is None else found[1]
 
 
 @contextlib.contextmanager

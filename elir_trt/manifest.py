@@ -62,8 +62,8 @@ class BuildSpecification(Schema):
     tensorrt: str | None = None
     """Flavour and version of the TensorRT that built the engines."""
     gpu: str | None = None
-    """GPU (name, compute capability) that the TensorRT engines are for."""
-    exporter: int = 2
+    """GPU (name, compute capability; the driver, where they were made on first use) of the TensorRT engines."""
+    exporter: int = 3
     """Raised when the export changes what it writes."""
 
     def key(self) -> str:

@@ -9,12 +9,17 @@ from elir_trt.recipe import Architecture
 #: In the order in which a frame meets them.
 PARTS = ("encoder", "coarse", "velocity", "decoder")
 
-#: Inputs and output of each part.
+#: The engine of frames without steps, where there is one: these parts in one, with nothing between them.
+DIRECT = "direct"
+DIRECT_PARTS = ("encoder", "coarse", "decoder")
+
+#: Inputs and output of each part, and of the engine of frames without steps.
 TENSORS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "encoder": (("image",), "encoded"),
     "coarse": (("encoded",), "coarse"),
     "velocity": (("latent", "condition"), "velocity"),
     "decoder": (("latent",), "decoded"),
+    DIRECT: (("image",), "decoded"),
 }
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from elir_trt import _core
 from elir_trt._core import Geometry
@@ -15,15 +15,19 @@ from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.closing import Closing
 from elir_trt.errors import DeviceError
-from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_frame
-from elir_trt.geometry import plan
+from elir_trt.formats import FORMATS, Frame, Matrix, PixelFormat, Pixels, check_size, check_whole
+from elir_trt.geometry import LARGEST_TILE, plan, scaled_size
+from elir_trt.memory import available_bytes, parse_bytes, resident_bytes
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
-from elir_trt.stream import Drop, Noise, Stream
+from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal, frame_array
+from elir_trt.tiling import affordable_pixels, frame_bytes
 from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
 
 Order = Literal["rgb", "bgr"]
+#: An hour.
+LONGEST_DEADLINE_MS = 3.6e6
 
 
 def open(
@@ -34,6 +38,7 @@ def open(
     order: Order = "rgb",
     on_engine_error: OnEngineError = "fallback",
     tune: Tune = "auto",
+    max_memory: int | str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Restorer:
     """Open a bundle for restoring.
@@ -50,6 +55,9 @@ def open(
         tune: a portable bundle has no engines. The first time that a machine opens it they are made, compared with
             float32, and timed, and the fastest are kept in the user's cache: "auto" takes some seconds for that,
             "full" measures longer, "off" not at all, with float32 on the CPU where nothing was measured before.
+        max_memory: bytes, or a text such as "2GB", that this process should stay below while it restores one stream
+            on the CPU: larger frames are cut into smaller tiles then. None: what is free on the machine, and tiles of
+            2048x2048 pixels at most. What a frame itself takes is not less for it (:meth:`Restorer.geometry`).
         progress: is called with what is being done, where engines are made; None: a line on standard error where that
             is a terminal.
 
@@ -59,12 +67,34 @@ def open(
     """
     if order not in ("rgb", "bgr"):
         raise ValueError(f"order is {order!r}; allowed: rgb, bgr")
-    bundle = Bundle(find_bundle(name_or_bundle))
+    most = None if max_memory is None else parse_bytes(max_memory)
+    found = Path(find_bundle(name_or_bundle)).absolute()
+    bundle = Bundle(found)
     with _line() if progress is None else contextlib.nullcontext(progress) as say:
         opened = open_engines(bundle, backend, device, on_engine_error, tune, say)
     bundle.release()
     opened.bundle.release()
-    return Restorer(opened.bundle, opened.engines, order=order, choice=opened.choice)
+    return Restorer(
+        opened.bundle,
+        opened.engines,
+        order=order,
+        choice=opened.choice,
+        max_memory=most,
+        arguments={
+            "name_or_bundle": str(found),
+            "device": device,
+            "backend": backend,
+            "order": order,
+            "on_engine_error": on_engine_error,
+            "tune": tune,
+            "max_memory": most,
+        },
+    )
+
+
+def _open_again(arguments: dict[str, Any]) -> Restorer:
+    """What a pickled restorer becomes."""
+    return open(**arguments)
 
 
 @contextlib.contextmanager
@@ -92,25 +122,43 @@ def _line() -> Iterator[Callable[[str], None]]:
 class Restorer(Closing):
     """An opened bundle. Makes streams, and restores single images through one of its own.
 
+    It is pickled as the arguments that it was opened with, and opens the bundle again where it arrives: in processes
+    that were spawned, and on other machines that have the bundle at the same place.
+
     Attributes:
         bundle: what runs; another than was opened where its engines were built again.
         engines: of it, opened by a backend.
         choice: of their precisions, where they were made for this machine; None: the bundle had its engines with it,
             or they are a GPU's.
         order: channel order of frames, in and out.
+        max_memory: bytes that the process should stay below; None: what the machine has.
     """
 
     def __init__(
-        self, bundle: Bundle, engines: Engines, *, order: Order = "rgb", choice: Choice | None = None
+        self,
+        bundle: Bundle,
+        engines: Engines,
+        *,
+        order: Order = "rgb",
+        choice: Choice | None = None,
+        max_memory: int | None = None,
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Use :func:`elir_trt.open`."""
         self.bundle = bundle
         self.engines = engines
         self.choice = choice
         self.order: Order = order
+        self.max_memory = max_memory
+        self._arguments = arguments
         self._single: Stream | None = None
         self._lock = threading.Lock()
         self._process = Process()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments is None:
+            raise TypeError("this restorer was not made by elir_trt.open, and cannot be pickled")
+        return _open_again, (self._arguments,)
 
     @property
     def recipe(self) -> Recipe:
@@ -118,12 +166,13 @@ class Restorer(Closing):
         return self.bundle.recipe
 
     def __call__(
-        self, image: Frame, *, steps: int | None = None, seed: int = 0, noise: Noise = "fixed"
+        self, image: Any, *, steps: int | None = None, seed: int = 0, noise: Noise = "fixed"
     ) -> Frame:
         """Restore one image.
 
         Args:
-            image: ``[H, W, 3]`` uint8 in the restorer's channel order, C-contiguous or not.
+            image: ``[H, W, 3]`` uint8 in the restorer's channel order, C-contiguous or not: a numpy array, or what
+                streams take besides (:meth:`elir_trt.stream.Stream.submit`), such as a tensor of PyTorch.
             steps: Euler steps, 0 to the recipe's; None: the recipe's default.
             seed: of the noise.
             noise: see :meth:`stream`.
@@ -135,14 +184,13 @@ class Restorer(Closing):
             FrameError: the image is not such an array, or a part failed.
         """
         self._process.require("restorer")
-        frame = check_frame(image)
+        frame = frame_array(image, self.engines.device)
+        size = self._own_pixels.size_of(frame)
         with self._lock:
-            key = (frame.shape[:2], steps, seed, noise)
+            key = (size, steps, seed, noise)
             if self._single is None or self._single.key != key:
                 self._close_single()
-                self._single = self.stream(
-                    depth=1, steps=steps, seed=seed, noise=noise, size=(frame.shape[0], frame.shape[1])
-                )
+                self._single = self.stream(depth=1, steps=steps, seed=seed, noise=noise, size=size)
                 self._single.key = key
             self._single.submit(frame)
             restored: Frame = self._single.result().frame
@@ -156,6 +204,9 @@ class Restorer(Closing):
         steps: int | None = None,
         seed: int = 0,
         noise: Noise = "fixed",
+        temporal: Temporal = "off",
+        deadline_ms: float | None = None,
+        on_late: OnLate = "pass",
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
@@ -175,6 +226,15 @@ class Restorer(Closing):
             seed: of the noise, 0 to 2**64 - 1. The same seed gives the same noise on every device.
             noise: "fixed" draws it once for the stream, so that a still picture stays still; "per-frame" draws
                 anew for each frame; "off" adds none.
+            temporal: "auto" averages each frame with those before where nothing but noise changed, so that a still
+                scene does not flicker; what moves, and what comes after a cut, is left as it is. For the frames
+                of one scene in their order, not for unrelated pictures. "off" restores each frame by itself. See
+                docs/temporal.md.
+            deadline_ms: milliseconds from ``submit`` within which a frame is to be done. Where the frames before say
+                that there is no time for all ``steps``, a frame is given fewer, down to the coarse estimate; see
+                :class:`Result` for what it got and why. Up to an hour; None: as long as it takes.
+            on_late: what becomes of frames that there is no time to restore at all: "pass" hands them on as they
+                came, scaled and converted; "drop" gives them up, and they have no result.
             size: height and width of the frames; None: those of the first one.
             format: of the frames that are submitted, a name of :data:`elir_trt.formats.FORMATS`. uint8: "rgb24" and
                 "bgr24" (``[H, W, 3]``), "rgba" and "bgra" (``[H, W, 4]``, alpha is ignored), "gray" (``[H, W]``),
@@ -198,6 +258,9 @@ class Restorer(Closing):
         maximum = self.recipe.steps
         if steps is None:
             steps = self.recipe.default_steps
+        for name, number in (("depth", depth), ("steps", steps), ("seed", seed)):
+            check_whole(name, number)
+        size = check_size(size)
         if not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
         if not 1 <= depth <= _core.MAX_DEPTH:
@@ -205,6 +268,8 @@ class Restorer(Closing):
         for name, value, allowed in (
             ("drop", drop, ("block", "oldest", "newest")),
             ("noise", noise, ("fixed", "per-frame", "off")),
+            ("temporal", temporal, ("off", "auto")),
+            ("on_late", on_late, ("pass", "drop")),
             ("format", format, (None, *FORMATS)),
             ("output_format", output_format, (None, *FORMATS)),
             ("matrix", matrix, ("bt601", "bt709")),
@@ -212,25 +277,66 @@ class Restorer(Closing):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
+        if deadline_ms is not None and not 0.0 < deadline_ms <= LONGEST_DEADLINE_MS:
+            raise ValueError(
+                f"deadline_ms is {deadline_ms}; expected more than 0, at most {LONGEST_DEADLINE_MS:g}"
+            )
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")
         if results == "device" and self.engines.device != "cuda":
             raise DeviceError(
                 f"results='device' needs a GPU; this restorer runs on the {self.engines.device}"
             )
-        own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
+        own = self._own_pixels.format
         pixels = Pixels(format or own, output_format or own, matrix, full_range)
         stream = Stream(
-            self, depth=depth, drop=drop, steps=steps, seed=seed, noise=noise, pixels=pixels, results=results
+            self,
+            depth=depth,
+            drop=drop,
+            steps=steps,
+            seed=seed,
+            noise=noise,
+            temporal=temporal,
+            deadline_ms=deadline_ms,
+            on_late=on_late,
+            pixels=pixels,
+            results=results,
         )
         if size is not None:
             stream.open_for(size)
         return stream
 
-    def geometry(self, size: tuple[int, int]) -> Geometry:
-        """How frames of ``size`` (height, width) lie on the engines."""
+    @property
+    def _own_pixels(self) -> Pixels:
+        own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
+        return Pixels(own, own, "bt709", False)
+
+    def geometry(self, size: tuple[int, int], *, depth: int = 1) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines: whole, or cut into tiles.
+
+        Engines of any size get the cheapest tiles (:mod:`elir_trt.tiling`) that memory allows, the process as it is
+        now and a stream of ``depth`` frames taken into account.
+
+        Raises:
+            FrameError: the frame is empty, or too large.
+        """
         built = self.bundle.manifest.specification.size
-        return plan(self.recipe, size, size=built, fixed=self.engines.sizes() is not None)
+        if self.engines.sizes() is not None:
+            return plan(self.recipe, size, size=built, fixed=True)
+        return plan(self.recipe, size, size=built, tile_pixels=self._tile_pixels(size, built, depth))
+
+    def _tile_pixels(self, size: tuple[int, int], built: tuple[int, int], depth: int) -> int:
+        """Pixels of a tile that memory allows."""
+        if self.max_memory is not None:
+            free = self.max_memory - resident_bytes()
+        else:
+            available = available_bytes()
+            if available is None:
+                return LARGEST_TILE
+            free = available * 3 // 4  # Others run here too.
+        free -= frame_bytes(size, scaled_size(self.recipe, size, built), depth)
+        together = self.bundle.manifest.specification.batch
+        return min(affordable_pixels(self.recipe.architecture, free) // together, LARGEST_TILE)
 
     def batch(self, geometry: Geometry) -> int:
         """Tiles that go through the engines together: as many as these take, or as the bundle was built for."""

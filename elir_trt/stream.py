@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,6 +26,8 @@ from elir_trt.recipe import Recipe
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
 Drop = Literal["block", "oldest", "newest"]
 Noise = Literal["fixed", "per-frame", "off"]
+Temporal = Literal["off", "auto"]
+OnLate = Literal["pass", "drop"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,11 @@ class Result:
         index: position among the submitted frames, from 0.
         timestamp: what was submitted with the frame.
         steps: Euler steps that it was given.
+        restored: False if a deadline left no time, and the frame is as it came.
+        reason: why it was given fewer steps than asked for, or is not restored; empty: neither.
         stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
-            store, total. On a GPU, which is told of a frame at once: launch (what the CPU did) and total.
+            direct (encoder, coarse and decoder in one engine, for frames without steps), temporal, store, total. On
+            a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
     """
 
@@ -49,6 +55,13 @@ class Result:
     steps: int
     stages: Mapping[str, float]
     latency_ms: float
+    restored: bool = True
+    reason: str = ""
+
+    @property
+    def rung(self) -> str:
+        """What a deadline left of it: "K=2", ..., "K=0", or "unrestored"."""
+        return f"K={self.steps}" if self.restored else "unrestored"
 
 
 class Opener(Protocol):
@@ -60,11 +73,18 @@ class Opener(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
-    def geometry(self, size: tuple[int, int]) -> Geometry:
-        """How frames of ``size`` (height, width) lie on the engines."""
+    def geometry(self, size: tuple[int, int], *, depth: int = ...) -> Geometry:
+        """How frames of ``size`` (height, width) lie on the engines, in a stream of ``depth`` frames."""
 
     def batch(self, geometry: Geometry) -> int:
         """Tiles that go through the engines together."""
+
+
+def _reason(found: _core.Result) -> str:
+    if found.restored and found.steps == found.wanted_steps:
+        return ""
+    needed = f"take up to {found.needed_ms:.1f}" if found.needed_ms else "were not timed yet"
+    return f"{max(found.left_ms, 0.0):.1f} ms were left; {found.wanted_steps} steps {needed}"
 
 
 class Stream(Closing):
@@ -83,6 +103,9 @@ class Stream(Closing):
         steps: int,
         seed: int,
         noise: Noise,
+        temporal: Temporal,
+        deadline_ms: float | None,
+        on_late: OnLate,
         pixels: Pixels,
         results: Literal["host", "device"],
     ) -> None:
@@ -92,6 +115,7 @@ class Stream(Closing):
         self.key: Any = None
         self.pixels = pixels
         self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
+        self._options.update(temporal=temporal, deadline_ms=deadline_ms, on_late=on_late)
         self._options.update(asdict(pixels), results=results)
         self._depth = depth
         self._core: _core.Stream | None = None
@@ -123,7 +147,7 @@ class Stream(Closing):
             if self._core is not None:
                 return
             restorer = self.restorer
-            geometry = restorer.geometry(size)
+            geometry = restorer.geometry(size, depth=self._depth)
             batch = restorer.batch(geometry)
             options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
@@ -172,11 +196,12 @@ class Stream(Closing):
             FrameError: the frame is not such an array, not of the stream's size, or on another device. The stream
                 goes on.
             TimeoutError: no place came free in time.
-            ValueError: the stream is closed, or ``steps`` is out of its range.
+            ValueError: the stream is closed, ``steps`` is out of its range, or ``timestamp`` is no number.
         """
         self._process.require("stream")
         self._check_steps(steps)
-        array = self._array(frame)
+        array = frame_array(frame, self.restorer.engines.device)
+        timestamp = _seconds(timestamp)
         size = self.pixels.size_of(array)
         if self._core is None:
             self.open_for(size)
@@ -230,6 +255,7 @@ class Stream(Closing):
         """
         self._process.require("stream")
         self._check_steps(steps)
+        timestamp = _seconds(timestamp)
         if self._core is None:
             raise ValueError(
                 "submit_planes needs the size of frames: open the stream with size=(height, width)"
@@ -247,25 +273,6 @@ class Stream(Closing):
         maximum = self.restorer.recipe.steps
         if steps is not None and not 0 <= steps <= maximum:
             raise ValueError(f"steps is {steps}; this bundle allows 0 to {maximum}")
-
-    def _array(self, frame: Any) -> Any:
-        """``frame`` as the core takes it: a numpy array, or an array on the GPU that this stream runs on."""
-        if isinstance(frame, np.ndarray):
-            return frame
-        on_gpu = hasattr(frame, "__cuda_array_interface__")
-        if hasattr(frame, "__dlpack_device__"):
-            kind = int(frame.__dlpack_device__()[0])
-            on_gpu = kind in (_CUDA, _CUDA_MANAGED)
-            if kind in (_CPU, _CUDA_HOST):
-                return np.from_dlpack(frame)
-        if on_gpu and self.restorer.engines.device == "cuda":
-            return frame
-        if on_gpu:
-            raise FrameError(
-                "frame is on the GPU, and this stream runs on the CPU; copy it to the CPU first, or open the "
-                "bundle with device='cuda'"
-            )
-        raise FrameError(f"frame is a {type(frame).__name__}; expected a numpy array, or an array on the GPU")
 
     def result(self, timeout: float | None = None) -> Result:
         """Wait for the next result, in the order of submission.
@@ -300,6 +307,8 @@ class Stream(Closing):
             steps=found.steps,
             stages=found.stages,
             latency_ms=found.latency_ms,
+            restored=found.restored,
+            reason=_reason(found),
         )
 
     def map(self, frames: Iterable[Frame | tuple[Frame, float | None]]) -> Iterator[Result]:
@@ -314,6 +323,10 @@ class Stream(Closing):
         """
         if self._options["drop"] != "block":
             raise ValueError(f"map needs a stream with drop='block'; this one has {self._options['drop']!r}")
+        if self._options["on_late"] == "drop" and self._options["deadline_ms"] is not None:
+            raise ValueError(
+                "map needs a result for each frame; this stream drops late ones (on_late='drop')"
+            )
         waiting: deque[int | None] = deque()
         for item in frames:
             frame, timestamp = item if isinstance(item, tuple) else (item, None)
@@ -334,7 +347,10 @@ class Stream(Closing):
         return self._core.stats()
 
     def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it."""
+        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it.
+
+        Frames without steps may leave those between encoder and decoder as they were.
+        """
         self._process.require("stream")
         if self._core is None:
             raise ValueError("the stream has no tensors before its first frame")
@@ -350,3 +366,44 @@ class Stream(Closing):
                 self._core.close()
                 self.restorer.engines.stream_closed()
             self._opened.set()
+
+
+def frame_array(frame: Any, device: str) -> Any:
+    """``frame`` as the core takes it: a numpy array, or an array on the GPU that a stream runs on.
+
+    Args:
+        frame: see :meth:`Stream.submit`.
+        device: that the stream runs on, "cpu" or "cuda".
+
+    Raises:
+        FrameError: it is neither, or on another device.
+    """
+    if isinstance(frame, np.ndarray):
+        return frame
+    on_gpu = hasattr(frame, "__cuda_array_interface__")
+    if hasattr(frame, "__dlpack_device__"):
+        kind = int(frame.__dlpack_device__()[0])
+        on_gpu = kind in (_CUDA, _CUDA_MANAGED)
+        if kind in (_CPU, _CUDA_HOST):
+            return np.from_dlpack(frame)
+    if on_gpu and device == "cuda":
+        return frame
+    if on_gpu:
+        raise FrameError(
+            "frame is on the GPU, and this stream runs on the CPU; copy it to the CPU first, or open the "
+            "bundle with device='cuda'"
+        )
+    raise FrameError(f"frame is a {type(frame).__name__}; expected a numpy array, or an array on the GPU")
+
+
+def _seconds(timestamp: Any) -> float | None:
+    """A time stamp as the core takes it.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if timestamp is None:
+        return None
+    if not isinstance(timestamp, Real):
+        raise ValueError(f"timestamp is {timestamp!r}; expected seconds as a number, or None")
+    return float(timestamp)

@@ -188,7 +188,7 @@ def test_a_portable_bundle_is_built_again_without_torch(
     report = build(
         small_recipe(), small_checkpoint, output=tmp_path / "b", backends=["tensorrt-rtx"], portable=True
     )
-    monkeypatch.setattr(rebuild, "gpu_tag", lambda: "Another GPU sm_87")
+    monkeypatch.setattr(rebuild, "gpu_tag", lambda driver: "Another GPU sm_87")
     monkeypatch.setitem(sys.modules, "elir_trt.building.export", None)
     found = Bundle(rebuild.rebuild_engines(Bundle(report.path), "tensorrt-rtx"))
     assert found.manifest.specification.gpu == "Another GPU sm_87"

@@ -46,6 +46,8 @@ EXTRAS = (
     "pydantic",
     "tomli",
     "cv2",
+    "PIL",
+    "tifffile",
     "av",
     "openvino",
     "typer",
@@ -97,6 +99,7 @@ def test_restoring_arrays_needs_a_backend_and_nothing_else() -> None:
     [
         ("cv2", "import elir_trt.io as io; io.read_image('/a.png')", ["images", "OpenCV", "elir_trt[image]"]),
         ("cv2", "from elir_trt.io import ImageSource", ["images", "OpenCV", "elir_trt[image]"]),
+        ("PIL", "from elir_trt.io import read_image", ["images", "Pillow", "elir_trt[image]"]),
         ("av", "from elir_trt.io import VideoReader", ["videos", "PyAV", "elir_trt[video]"]),
         ("av", "from elir_trt.io import VideoSink", ["videos", "PyAV", "elir_trt[video]"]),
         ("av", "from elir_trt.io import jpeg; jpeg.check_codes(JPEG)", ["JPEG", "PyAV", "elir_trt[image]"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +72,37 @@ def test_without_a_driver_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with gpu.primary_context():
         pass
+
+
+@pytest.mark.parametrize(
+    ("module", "process", "release"),
+    [
+        ("580.65.06\n", None, "580.65.06"),
+        (
+            None,
+            "NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  540.4.0  Release Build  (buildbrain)\n"
+            "GCC version:  collect2: error: ld returned 1 exit status\n",
+            "540.4.0",
+        ),
+        (None, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n", "535.104.05"),
+        (None, "nothing that is known\n", None),
+        (None, None, None),
+    ],
+)
+def test_the_driver_is_a_part_of_what_engines_are_bound_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str | None,
+    process: str | None,
+    release: str | None,
+) -> None:
+    for name, content in (("_MODULE", module), ("_PROC", process)):
+        monkeypatch.setattr(gpu, name, tmp_path / name)
+        if content is not None:
+            (tmp_path / name).write_text(content)
+    assert gpu.driver_release() == release
+    monkeypatch.setattr(gpu, "find_gpu", lambda: gpu.Gpu("Orin", "87", "12.6"))
+    assert gpu.gpu_tag() == "Orin sm_87"
+    assert gpu.gpu_tag(driver=True) == f"Orin sm_87 driver {release or 'CUDA 12.6'}"
+    monkeypatch.setattr(gpu, "find_gpu", lambda: gpu.Gpu(reason="none"))
+    assert gpu.gpu_tag(driver=True) is None

@@ -149,6 +149,10 @@ class CudaDevice final : public Device {
     stages_.euler_step(velocity, step, tiles, latent_fp32, latent, next);
   }
 
+  void average_over_time(const void* images, void* decoded, TileRun run, float* state, float* maps) override {
+    stages_.average_over_time(images, decoded, run, state, maps);
+  }
+
   void store_frame(const void* decoded, TileRun run) override {
     for (std::size_t i = 0; i < run.count; ++i) {
       stages_.store_frame(stages_.image(decoded, i), run.first + i);

@@ -57,29 +57,30 @@ void GraphExecutor::make_stream_wait(cudaStream_t stream) const {
 void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stages) {
   const Range range("frame");
   InFlightFrame& frame = frames_[begun_ % frames_.size()];
-  const bool copy_in = !job.frame_on_device && copies_in_;
-  const bool copy_out = !job.restored_on_device && !options_.mapped;
-  const auto place = [](auto* given, bool on_device, bool copied, std::uint8_t* own) -> decltype(given) {
+  const FramePlace& place = job.params.place;
+  const bool copy_in = !place.frame_on_device && copies_in_;
+  const bool copy_out = !place.restored_on_device && !options_.mapped;
+  const auto address = [](auto* given, bool on_device, bool copied, std::uint8_t* own) -> decltype(given) {
     if (on_device) return given;
     return copied ? own : device_address(given);
   };
   *frame.nonfinite_flag = 0;
   *frame.params = {{},
                    {},
-                   place(job.restored, job.restored_on_device, copy_out, frame.restored.get()),
+                   address(place.restored, place.restored_on_device, copy_out, frame.restored.get()),
                    job.params.noise_number,
                    frame.nonfinite_address};
   // Planes of one frame lie in one piece of memory, unless its producer's own are read.
-  const std::uint8_t* first = place(job.frame.data[0], job.frame_on_device, copy_in, frame.frame.get());
+  const std::uint8_t* first = address(place.frame.data[0], place.frame_on_device, copy_in, frame.frame.get());
   for (std::size_t i = 0; i < kMaxPlanes; ++i) {
-    const std::uint8_t* plane = job.frame.data[i];
+    const std::uint8_t* plane = place.frame.data[i];
     frame.params->planes[i] =
-        plane == nullptr || job.frame_on_device ? plane : first + (plane - job.frame.data[0]);
-    frame.params->pitch[i] = job.frame.pitch[i];
+        plane == nullptr || place.frame_on_device ? plane : first + (plane - place.frame.data[0]);
+    frame.params->pitch[i] = place.frame.pitch[i];
   }
   try {
     if (copy_in) {
-      ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), job.frame.data[0], frame_bytes_, cudaMemcpyHostToDevice,
+      ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), place.frame.data[0], frame_bytes_, cudaMemcpyHostToDevice,
                                 upload_.get()));
     }
     frame.uploaded.record(upload_.get());
@@ -88,7 +89,7 @@ void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stag
     frame.computed.record(compute_.get());
     if (copy_out) {
       frame.computed.make_stream_wait(download_.get());
-      ELIR_CUDA(cudaMemcpyAsync(job.restored, frame.restored.get(), restored_bytes_, cudaMemcpyDeviceToHost,
+      ELIR_CUDA(cudaMemcpyAsync(place.restored, frame.restored.get(), restored_bytes_, cudaMemcpyDeviceToHost,
                                 download_.get()));
     }
     frame.done.record(copy_out ? download_.get() : compute_.get());

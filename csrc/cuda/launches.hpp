@@ -7,6 +7,7 @@
 
 #include "../device.hpp"
 #include "../kernels.hpp"
+#include "../temporal.hpp"
 
 namespace elir::cuda {
 
@@ -80,5 +81,10 @@ void launch_add_tile(cudaStream_t stream, Element element, const DeviceFramePara
 // The sums, weighted, to how the restored frame is stored; leaves them at zero.
 void launch_blend_tiles(cudaStream_t stream, const DeviceFrameParams* params, const PixelFormat& format,
                         const float* blend_weights, float* sum, const Target& target);
+
+// A run of tiles averaged with their `state`, in place: see ../temporal.hpp. `maps` are of the run.
+void launch_average_over_time(cudaStream_t stream, Element element, const TemporalShape& shape,
+                              std::size_t tiles, const void* images, void* decoded, float* state,
+                              float* maps);
 
 }  // namespace elir::cuda

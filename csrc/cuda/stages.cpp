@@ -78,6 +78,14 @@ void CudaStages::euler_step(const void* velocity, float step, std::size_t tiles,
               latent_fp32, latent == latent_fp32 ? nullptr : latent, next);
 }
 
+void CudaStages::average_over_time(const void* images, void* decoded, TileRun run, float* state,
+                                   float* maps) const {
+  const Range range("temporal");
+  const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
+  const auto before = static_cast<std::ptrdiff_t>(run.first * kTemporalPlanes) * shape.plane();
+  launch_average_over_time(stream_, element_, shape, run.count, images, decoded, state + before, maps);
+}
+
 void CudaStages::store_frame(const void* decoded, std::size_t tile) const {
   const Range range("store");
   const TileTables& tables = tiles_[tile];

@@ -44,6 +44,7 @@ class CudaStages {
                     void* latent, const ConditionRow& next) const;
   void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32, void* latent,
                   const ConditionRow& next) const;
+  void average_over_time(const void* images, void* decoded, TileRun run, float* state, float* maps) const;
   void store_frame(const void* decoded, std::size_t tile) const;
   // After a frame that failed half way, which leaves sums of its tiles behind.
   void clear_sums() const noexcept;

@@ -9,6 +9,7 @@
 
 #include "../device.hpp"
 #include "../kernels.hpp"
+#include "temporal.hpp"
 
 namespace elir {
 
@@ -74,8 +75,14 @@ class HostDevice final : public Device {
     }
     row_.resize(std::size_t(geometry.frame_width) * 3);
     if (geometry.tiles.size() > 1) {
-      sum_.assign(geometry.scaled_size(), 0.0F);
-      blend_weights_ = blend_weights(geometry);
+      // Below the top of a tile no tile before it adds anything, where tiles come from top to bottom: then as
+      // many rows as a tile has are in work at a time.
+      top_down_ = std::is_sorted(geometry.tiles.begin(), geometry.tiles.end(),
+                                 [](const Tile& a, const Tile& b) { return a.y < b.y; });
+      sum_rows_ =
+          top_down_ ? std::min(geometry.engine_height, geometry.scaled_height) : geometry.scaled_height;
+      sum_.assign(std::size_t(sum_rows_) * std::size_t(geometry.scaled_width) * 3, 0.0F);
+      weights_.resize(std::size_t(geometry.scaled_width));
     }
   }
 
@@ -133,26 +140,38 @@ class HostDevice final : public Device {
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, count * sizeof(float));
   }
 
+  void average_over_time(const void* images, void* decoded, TileRun run, float* state, float*) override {
+    const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
+    const std::size_t size = geometry_.image_size();
+    for (std::size_t i = 0; i < run.count; ++i) {
+      average_.tile(shape, static_cast<const float*>(images) + i * size,
+                    static_cast<float*>(decoded) + i * size,
+                    state + (run.first + i) * kTemporalPlanes * static_cast<std::size_t>(shape.plane()));
+    }
+  }
+
   void store_frame(const void* from, TileRun run) override {
     const auto* decoded = static_cast<const float*>(from);
     const bool last = run.first + run.count == geometry_.tiles.size();
     with_word(out_.format, [&](auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
-      void* memory = out_.is_rgb() ? job_.restored : packed_.get();
+      void* memory = out_.is_rgb() ? place_.restored : packed_.get();
       auto* frame = static_cast<Word*>(memory);
       for (std::size_t i = 0; i < run.count; ++i) {
         const float* tile = decoded + i * geometry_.image_size();
+        if (top_down_) blend_rows(geometry_.tiles[run.first + i].y, frame);
         finite_ = store_tile(tile, run.first + i, frame) && finite_;
       }
-      if (last && geometry_.tiles.size() > 1) blend_tiles(frame);
+      if (last && geometry_.tiles.size() > 1) blend_rows(geometry_.scaled_height, frame);
     });
     if (last && !out_.is_rgb()) pack();
   }
 
   void begin(const FrameJob& job, const std::function<void()>& stages) override {
-    job_ = job;
+    place_ = job.params.place;
     finite_ = true;
     is_unpacked_ = false;
+    blended_rows_ = 0;
     try {
       stages();
     } catch (...) {
@@ -166,10 +185,10 @@ class HostDevice final : public Device {
  private:
   template <typename Word>
   void load_tile(std::size_t tile, float* image) {
-    const void* memory = in_.is_rgb() ? job_.frame.data[0] : unpacked_.get();
+    const void* memory = in_.is_rgb() ? place_.frame.data[0] : unpacked_.get();
     const auto* frame = static_cast<const Word*>(memory);
     const TileTables& table = tables_[tile];
-    const std::ptrdiff_t stride = in_.is_rgb() ? job_.frame.pitch[0] / std::ptrdiff_t(sizeof(Word))
+    const std::ptrdiff_t stride = in_.is_rgb() ? place_.frame.pitch[0] / std::ptrdiff_t(sizeof(Word))
                                                : std::ptrdiff_t(geometry_.frame_width) * 3;
     const int width = geometry_.engine_width;
     const std::ptrdiff_t plane = std::ptrdiff_t(geometry_.engine_height) * width;
@@ -203,17 +222,17 @@ class HostDevice final : public Device {
       const float* b = g + plane;
       finite = row_is_finite(r, table.width) && row_is_finite(g, table.width) &&
                row_is_finite(b, table.width) && finite;
-      const std::ptrdiff_t at =
-          (geometry_.tiles[tile].y + y) * stride + std::ptrdiff_t(geometry_.tiles[tile].x) * 3;
+      const int row = geometry_.tiles[tile].y + y;
+      const std::ptrdiff_t left = std::ptrdiff_t(geometry_.tiles[tile].x) * 3;
       if (single) {
-        Word* out = frame + at;
+        Word* out = frame + row * stride + left;
         for (int x = 0; x < table.width; ++x) {
           out[3 * x + red_out_] = to_word<Word>(r[x]);
           out[3 * x + 1] = to_word<Word>(g[x]);
           out[3 * x + 2 - red_out_] = to_word<Word>(b[x]);
         }
       } else {
-        float* out = sum_.data() + at;
+        float* out = sum_.data() + (row % sum_rows_) * stride + left;
         const float* ramp = table.ramps.columns.data();
         const float over = table.ramps.rows[std::size_t(y)];
         for (int x = 0; x < table.width; ++x) {
@@ -232,7 +251,7 @@ class HostDevice final : public Device {
 
   // The frame as red, green and blue side by side.
   void unpack() {
-    const Source source = make_source(in_, job_.frame);
+    const Source source = make_source(in_, place_.frame);
     with_storage(in_.format, [&](auto layout, auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
       auto* out = static_cast<Word*>(unpacked_.get());
@@ -246,7 +265,7 @@ class HostDevice final : public Device {
   }
 
   void pack() const {
-    const Target target = make_target(out_, job_.restored, geometry_.scaled_height, geometry_.scaled_width);
+    const Target target = make_target(out_, place_.restored, geometry_.scaled_height, geometry_.scaled_width);
     with_storage(out_.format, [&](auto layout, auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
       const auto* packed = static_cast<const Word*>(packed_.get());
@@ -320,26 +339,50 @@ class HostDevice final : public Device {
     return sum == 0.0F;
   }
 
+  // Finish the rows of the frame down to `end`: sums over what the tiles there count.
   template <typename Word>
-  void blend_tiles(Word* frame) {
-    const std::size_t pixels = blend_weights_.size();
-    for (std::size_t i = 0; i < pixels; ++i) {
-      for (std::size_t c = 0; c < 3; ++c)
-        frame[3 * i + c] = to_word<Word>(sum_[3 * i + c] * blend_weights_[i]);
+  void blend_rows(int end, Word* frame) {
+    const std::size_t width = weights_.size();
+    for (; blended_rows_ < end; ++blended_rows_) {
+      sum_weights(blended_rows_);
+      float* sum = sum_.data() + std::size_t(blended_rows_ % sum_rows_) * width * 3;
+      Word* out = frame + std::size_t(blended_rows_) * width * 3;
+      for (std::size_t x = 0; x < width; ++x) {
+        const auto weight = static_cast<float>(1.0 / weights_[x]);
+        for (std::size_t c = 0; c < 3; ++c) out[3 * x + c] = to_word<Word>(sum[3 * x + c] * weight);
+      }
+      std::fill(sum, sum + width * 3, 0.0F);
     }
-    std::fill(sum_.begin(), sum_.end(), 0.0F);
+  }
+
+  // What the tiles over a row count together; as `elir::blend_weights`, row by row.
+  void sum_weights(int row) {
+    std::fill(weights_.begin(), weights_.end(), 0.0);
+    for (std::size_t tile = 0; tile < tables_.size(); ++tile) {
+      const int y = row - geometry_.tiles[tile].y;
+      if (y < 0 || y >= tables_[tile].height) continue;
+      const BlendRamps& ramps = tables_[tile].ramps;
+      const float over = ramps.rows[std::size_t(y)];
+      double* weights = weights_.data() + geometry_.tiles[tile].x;
+      for (std::size_t x = 0; x < ramps.columns.size(); ++x) weights[x] += double(over * ramps.columns[x]);
+    }
   }
 
   Geometry geometry_{};
   Pixels in_, out_;
   int red_in_ = 0, red_out_ = 0;
-  FrameJob job_;
+  FramePlace place_;
   Memory unpacked_, packed_;  // red, green and blue side by side, where frames are stored otherwise
   bool is_unpacked_ = false;
   std::vector<TileTables> tables_;
   std::vector<float> row_;
-  std::vector<float> sum_;            // of overlapping tiles
-  std::vector<float> blend_weights_;  // 1 / the sum of the ramps over each pixel
+  // Of several tiles: sums of the rows in work, row y at y modulo `sum_rows_`, and how many rows are
+  // finished.
+  std::vector<float> sum_;
+  int sum_rows_ = 1, blended_rows_ = 0;
+  bool top_down_ = false;
+  std::vector<double> weights_;  // of one row
+  host::TemporalAverage average_;
   bool finite_ = true;
 };
 

@@ -9,7 +9,8 @@ namespace elir::python {
 
 void check_frame(const py::array& frame, const FrameShape& expected, const char* name) {
   const py::dtype type = expected.word == 1 ? py::dtype::of<std::uint8_t>() : py::dtype::of<std::uint16_t>();
-  bool same = frame.dtype().is(type) && frame.ndim() == static_cast<py::ssize_t>(expected.sides.size());
+  // Not the same object: arrays that were pickled have types of their own.
+  bool same = frame.dtype().equal(type) && frame.ndim() == static_cast<py::ssize_t>(expected.sides.size());
   for (py::ssize_t i = 0; same && i < frame.ndim(); ++i) {
     same = frame.shape(i) == expected.sides[static_cast<std::size_t>(i)];
   }

@@ -11,6 +11,7 @@
 #include "device_array.hpp"
 #include "formats.hpp"
 #include "geometry.hpp"
+#include "ladder.hpp"
 #include "lifetime.hpp"
 #include "options.hpp"
 #include "result.hpp"
@@ -115,6 +116,7 @@ PYBIND11_MODULE(_core, module) {
   elir::python::bind_options(module);
   elir::python::bind_device_array(module);
   elir::python::bind_result(module);
+  elir::python::bind_ladder(module);
   elir::python::bind_stream(module);
   elir::python::bind_devices(module);
   elir::python::bind_noise(module);

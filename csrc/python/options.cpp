@@ -1,6 +1,7 @@
 #include "options.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -20,6 +21,8 @@ constexpr Choices<elir::Element> kElements = {{"float32", elir::Element::float32
 constexpr Choices<elir::CudaOptions::Frames> kFrames = {{"auto", elir::CudaOptions::Frames::automatic},
                                                         {"copied", elir::CudaOptions::Frames::copied},
                                                         {"mapped", elir::CudaOptions::Frames::mapped}};
+constexpr Choices<bool> kDropLate = {{"pass", false}, {"drop", true}};
+constexpr Choices<bool> kTemporal = {{"off", false}, {"auto", true}};
 constexpr Choices<bool> kOnHost = {{"cpu", true}, {"cuda", false}};
 constexpr Choices<bool> kResultsOnDevice = {{"host", false}, {"device", true}};
 
@@ -30,7 +33,9 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
                            const std::string& format, const std::string& output_format,
                            const std::string& matrix, bool full_range, const std::string& results,
                            const std::string& element, const std::string& device, int ordinal, bool record,
-                           const std::string& frames, std::size_t batch, bool keep_tiles) {
+                           const std::string& frames, std::size_t batch, bool keep_tiles,
+                           const std::string& temporal, std::optional<float> deadline_ms,
+                           const std::string& on_late) {
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
@@ -42,6 +47,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.pipeline.condition_width = static_cast<std::size_t>(table.shape(1));
   options.pipeline.batch = batch;
   options.pipeline.keep_tiles = keep_tiles;
+  options.pipeline.average_over_time = choose("temporal", temporal, kTemporal);
   options.pipeline.seed = seed;
   options.pipeline.noise = choose("noise", noise, kNoises);
   options.pipeline.in = {elir::find_format("format", format), bt601, full_range};
@@ -55,6 +61,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.results_on_device = choose("results", results, kResultsOnDevice);
   options.depth = depth;
   options.drop = choose("drop", drop, kDrops);
+  options.latency = {deadline_ms, choose("on_late", on_late, kDropLate)};
   options.format = format;
   options.output_format = output_format;
   options.matrix = matrix;
@@ -64,6 +71,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   }
   options.pipeline.check();
   elir::check_depth(depth);
+  options.latency.check();
   return options;
 }
 
@@ -98,6 +106,11 @@ Args:
         "auto": mapped where the GPU shares the CPU's memory.
     batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
     keep_tiles: keep what was restored, so that frames may reuse tiles of the last one.
+    temporal: "off", or "auto": average frames with those before where nothing but noise changes.
+    deadline_ms: milliseconds from submit within which a frame is to be done, with fewer steps where there is not
+        time for all; None: as long as it takes.
+    on_late: what happens to frames that there is no time to restore at all: "pass" hands them on as they came,
+        scaled and converted, "drop" gives them up.
 
 Raises:
     ValueError: names the argument, what was found and what is allowed.)";
@@ -111,7 +124,7 @@ const char* element_name(elir::Element element) {
 std::unique_ptr<Stream> StreamOptions::open(const elir::Geometry& geometry) const {
   std::unique_ptr<elir::Device> opened = on_host ? elir::make_host_device() : elir::make_cuda_device(cuda);
   return std::make_unique<Stream>(std::make_unique<elir::Pipeline>(std::move(opened), geometry, pipeline),
-                                  depth, drop, results_on_device);
+                                  depth, drop, results_on_device, latency);
 }
 
 void bind_options(py::module_& module) {
@@ -122,7 +135,8 @@ void bind_options(py::module_& module) {
            "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "format"_a = "rgb24",
            "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
            "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
-           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, kArguments)
+           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, "temporal"_a = "off",
+           "deadline_ms"_a = py::none(), "on_late"_a = "pass", kArguments)
       .def_property_readonly(
           "sigma", [](const Options& o) { return o.pipeline.sigma; },
           "Standard deviation of the noise, as float32.")
@@ -165,10 +179,20 @@ void bind_options(py::module_& module) {
       .def_property_readonly(
           "keep_tiles", [](const Options& o) { return o.pipeline.keep_tiles; },
           "Whether frames may reuse tiles of the last one.")
+      .def_property_readonly(
+          "temporal", [](const Options& o) { return word_of(o.pipeline.average_over_time, kTemporal); },
+          R"("off" or "auto": whether frames are averaged with those before.)")
+      .def_property_readonly(
+          "deadline_ms", [](const Options& o) { return o.latency.deadline_ms; },
+          "Milliseconds from submit within which a frame is to be done; None: as long as it takes.")
+      .def_property_readonly(
+          "on_late", [](const Options& o) { return word_of(o.latency.drop_late, kDropLate); },
+          R"("pass" or "drop".)")
       .def("__repr__", [](const py::object& self) {
-        return represent(self, {"sigma", "steps", "table", "seed", "noise", "depth", "drop", "format",
-                                "output_format", "matrix", "full_range", "results", "element", "device",
-                                "ordinal", "record", "frames", "batch", "keep_tiles"});
+        return represent(self, {"sigma",      "steps",    "table",         "seed",   "noise",      "depth",
+                                "drop",       "format",   "output_format", "matrix", "full_range", "results",
+                                "element",    "device",   "ordinal",       "record", "frames",     "batch",
+                                "keep_tiles", "temporal", "deadline_ms",   "on_late"});
       });
 }
 

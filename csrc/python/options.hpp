@@ -19,6 +19,7 @@ struct StreamOptions {
   bool results_on_device = false;
   std::size_t depth = 0;
   elir::Drop drop = elir::Drop::block;
+  elir::Latency latency;
   std::string format, output_format, matrix;  // by their names
   bool full_range = false;
 

@@ -40,6 +40,18 @@ side, ``[H, W]`` of those with one; of planes one after the other ``[rows, W]``,
           "steps", [](const Result& result) { return result.told.steps; },
           "Euler steps that the frame was given.")
       .def_property_readonly(
+          "wanted_steps", [](const Result& result) { return result.told.wanted_steps; },
+          "Euler steps that it would have been given without a deadline.")
+      .def_property_readonly(
+          "restored", [](const Result& result) { return !result.told.unrestored && !result.told.failed; },
+          "False if the frame is as it came, for want of time.")
+      .def_property_readonly(
+          "left_ms", [](const Result& result) { return result.told.left_ms; },
+          "With a deadline: the milliseconds that were left of it when the frame began.")
+      .def_property_readonly(
+          "needed_ms", [](const Result& result) { return result.told.needed_ms; },
+          "With a deadline: the milliseconds that wanted_steps were known to take then; 0: not known yet.")
+      .def_property_readonly(
           "latency_ms", [](const Result& result) { return result.told.latency_ms; },
           "Milliseconds from submit to completion, waiting in the ring included.")
       .def_property_readonly("stages", &stages_of,

@@ -50,7 +50,8 @@ Raises:
            R"(Set what runs a part: it queues one run of its engine over the tensors.
 
 Args:
-    part: "encoder", "coarse", "velocity" or "decoder".
+    part: "encoder", "coarse", "velocity" or "decoder"; or "direct", which frames without steps go through
+        instead of encoder, coarse and decoder where it is set.
     callable: called on the worker with the device's stream handle, 0 on the CPU. What it raises fails the
         frame.
 

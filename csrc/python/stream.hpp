@@ -143,8 +143,8 @@ class PyStream {
     py::gil_scoped_release unlocked;
     return stream_->submit(
         [&](std::uint8_t*, elir::FrameJob& job) {
-          job.frame = planes_of(found.data, pitch);
-          job.frame_on_device = true;
+          job.params.place.frame = planes_of(found.data, pitch);
+          job.params.place.frame_on_device = true;
           job.owner = std::move(found.owner);
         },
         submission, until, check_signals);
@@ -184,8 +184,8 @@ class PyStream {
     py::gil_scoped_release unlocked;
     return stream_->submit(
         [&](std::uint8_t*, elir::FrameJob& job) {
-          job.frame = found;
-          job.frame_on_device = true;
+          job.params.place.frame = found;
+          job.params.place.frame_on_device = true;
           job.owner = std::move(kept);
         },
         submission, until, check_signals);

@@ -43,6 +43,7 @@ __all__ = [
     "Run",
     "TunableBackend",
     "TunedSource",
+    "form_for_all",
     "get",
     "names",
     "reference",
@@ -85,6 +86,16 @@ def get(name: str) -> Backend:
 def reference() -> ReferenceBackend:
     """The backend that runs float32 parts, to compare others with."""
     return cast(ReferenceBackend, get(REFERENCE))
+
+
+def form_for_all(onnx: bytes) -> bytes:
+    """An ONNX file of a part in floats in the form that every backend takes in every version, as it is kept.
+
+    Needs the package onnx; what compiles the file does not.
+    """
+    from elir_trt.backends.tensorrt_rewrite import for_tensorrt
+
+    return for_tensorrt(onnx)
 
 
 def versions() -> dict[str, str]:

@@ -85,7 +85,10 @@ class Engines(Protocol):
         """Heights and widths that the engines take; None: any multiple that the recipe allows."""
 
     def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
-        """Bind the four parts to the core's buffers, for ``batch`` encoder inputs of ``size`` (height, width)."""
+        """Bind the four parts to the core's buffers, for ``batch`` encoder inputs of ``size`` (height, width).
+
+        Where the engines have one for frames without steps it is bound too (:data:`elir_trt.parts.DIRECT`).
+        """
 
     def stream_closed(self) -> None:
         """A stream takes no more frames; may be called several times."""
@@ -296,6 +299,12 @@ class TunedSource(Protocol):
     def engine(self, part: str, size: tuple[int, int], batch: int) -> bytes:
         """The engine of a part for ``batch`` inputs of ``size``, made where there is none."""
 
+    def direct(self, size: tuple[int, int], batch: int) -> bytes | None:
+        """The engine of frames without steps, made where there is none; None: the parts run one after the other."""
+
+    def at(self, size: tuple[int, int]) -> TunedSource:
+        """The source for inputs of ``size``, for which other precisions may have been chosen."""
+
 
 class TunableBackend(Backend, Protocol):
     """A backend that makes engines of a portable bundle in several precisions, of which the fastest are taken."""
@@ -326,6 +335,25 @@ class TunableBackend(Backend, Protocol):
 
         Raises:
             BackendError: it refuses the part.
+        """
+
+    def joins(self, precisions: Mapping[str, PartPrecision]) -> bool:
+        """Whether :data:`elir_trt.parts.DIRECT_PARTS` in these precisions go into one engine."""
+
+    def compile_direct(
+        self,
+        onnx: Mapping[str, bytes],
+        precisions: Mapping[str, PartPrecision],
+        shapes: Mapping[str, Sequence[int]],
+    ) -> bytes:
+        """Make one engine of :data:`elir_trt.parts.DIRECT_PARTS`, from the image to what is decoded.
+
+        Args:
+            onnx, precisions: of each of these parts, as :meth:`compile_tuned` takes them.
+            shapes: of all tensors.
+
+        Raises:
+            BackendError: it refuses a part.
         """
 
     def load_tuned(self, source: TunedSource, device: str) -> Engines:

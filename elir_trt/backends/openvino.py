@@ -32,7 +32,7 @@ from elir_trt.backends.base import (
 from elir_trt.cpu import available_cpus, cpu_flags
 from elir_trt.errors import BackendError
 from elir_trt.extras import install_command
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import DIRECT, DIRECT_PARTS, PARTS, TENSORS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
@@ -200,12 +200,26 @@ class OpenVino:
     ) -> bytes:
         """Compile and export."""
         try:
-            model = _float_tensors(onnx)
-            model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
-            exported = compile_part(model, _hint(precision)).export_model()
+            return _exported(_reshaped(onnx, part, shapes), _hint(precision))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO refuses the {part} in {precision}: {error}") from error
-        return exported if isinstance(exported, bytes) else bytes(exported.getvalue())
+
+    def joins(self, precisions: Mapping[str, PartPrecision]) -> bool:
+        """Where all that is not quantized has one type, as a model has."""
+        return len({_hint(precisions[part]) for part in DIRECT_PARTS}) == 1
+
+    def compile_direct(
+        self,
+        onnx: Mapping[str, bytes],
+        precisions: Mapping[str, PartPrecision],
+        shapes: Mapping[str, Sequence[int]],
+    ) -> bytes:
+        """Join the models, so that what lies between them needs neither float32 nor another layout."""
+        try:
+            model = _joined([_reshaped(onnx[part], part, shapes) for part in DIRECT_PARTS])
+            return _exported(model, _hint(precisions[DIRECT_PARTS[0]]))
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO refuses {', '.join(DIRECT_PARTS)} in one: {error}") from error
 
     def load_tuned(self, source: TunedSource, device: str) -> TunedEngines:
         """The device is the CPU."""
@@ -300,13 +314,18 @@ class TunedEngines:
         return None
 
     def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
-        """Import the four parts' engines and bind their tensors to the core's buffers."""
+        """Import the parts' engines and bind their tensors to the core's buffers."""
+        source = self.source.at(size)
+        engines = {part: source.engine(part, size, batch) for part in PARTS}
+        hints = {part: _hint(source.precisions[part]) for part in PARTS}
+        direct = source.direct(size, batch)
+        if direct is not None:
+            engines[DIRECT], hints[DIRECT] = direct, hints[DIRECT_PARTS[0]]
         bound: dict[str, Enqueue] = {}
-        for part in PARTS:
-            content = self.source.engine(part, size, batch)
+        for part, content in engines.items():
             try:
                 # An import does not keep the type that the engine was compiled for.
-                options = {**_OPTIONS, "INFERENCE_PRECISION_HINT": _hint(self.source.precisions[part])}
+                options = {**_OPTIONS, "INFERENCE_PRECISION_HINT": hints[part]}
                 bound[part] = _bind(_core().import_model(content, "CPU", options), part, buffers)
             except RuntimeError as error:
                 raise BackendError(
@@ -327,6 +346,30 @@ def _bind(compiled: Any, part: str, buffers: Buffers) -> _Enqueue:
     for name in (*inputs, output):
         request.set_tensor(name, ov.Tensor(buffers.buffer(name), shared_memory=True))
     return _Enqueue(request)
+
+
+def _reshaped(onnx: bytes, part: str, shapes: Mapping[str, Sequence[int]]) -> Any:
+    """The model of a part for tensors of these shapes, with float32 inputs and outputs."""
+    model = _float_tensors(onnx)
+    model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
+    return model
+
+
+def _joined(models: Sequence[Any]) -> Any:
+    """One model of several with an input and an output each, one after the other."""
+    import openvino as ov
+
+    last = models[0]
+    for following in models[1:]:
+        following.parameters[0].output(0).replace(last.results[0].input_value(0))
+        last = following
+    return ov.Model(last.results, models[0].parameters, DIRECT)
+
+
+def _exported(model: Any, hint: str) -> bytes:
+    """A compiled model as bytes."""
+    exported = compile_part(model, hint).export_model()
+    return exported if isinstance(exported, bytes) else bytes(exported.getvalue())
 
 
 def _float_tensors(onnx: bytes) -> Any:

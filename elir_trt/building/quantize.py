@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from elir_trt.building.equalize import equalize
 from elir_trt.errors import BuildError
 
 Scheme = Literal["int8", "int8-full", "fp8"]
@@ -35,6 +36,9 @@ def quantize(
     scheme: Scheme = "int8",
     *,
     residuals: bool = False,
+    ends: bool = True,
+    equalized: bool = False,
+    clipped: bool = True,
 ) -> bytes:
     """Quantize a part.
 
@@ -46,6 +50,11 @@ def quantize(
         residuals: let what is added to a convolution's output come from 8 bits too, where it already has a range:
             full TensorRT then makes one 8-bit kernel of both, and otherwise two with a float between them. For the
             other backends it only costs accuracy.
+        ends: whether "int8" and "fp8" leave the first and the last convolution and concatenations as they are. A part
+            that adds what it computes to a latent, as coarse does, can do without; OpenVINO then runs a dense block
+            in 8 bits throughout.
+        equalized: give channels similar ranges first (:func:`elir_trt.building.equalize.equalize`).
+        clipped: let ranges be the means of those of the inputs, so that outliers are clipped; otherwise the largest.
 
     Returns:
         the ONNX model with Q/DQ nodes.
@@ -56,25 +65,37 @@ def quantize(
     try:
         with _quiet():
             import nncf
+            from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+            from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise BuildError(
             f"quantization needs NNCF and ONNX Runtime ({error}); install them with: "
             "pip install 'elir_trt[quantize]'"
         ) from error
     model = onnx.load_model_from_string(data)
-    ignored = None
-    if scheme != "int8-full":
+    left: set[str] = set()
+    types = ["Add", "Mul"]
+    if ends:
         convolutions = [node.name for node in model.graph.node if node.op_type in _CONVOLUTIONS]
-        ignored = nncf.IgnoredScope(
-            names=sorted({convolutions[0], convolutions[-1]}), types=["Add", "Mul", "Concat"], validate=False
-        )
+        left, types = {convolutions[0], convolutions[-1]}, ["Add", "Mul", "Concat"]
+    if equalized:
+        whole = scheme == "int8-full"
+        model = onnx.load_model_from_string(equalize(data, inputs, leave=() if whole else left))
+    ignored = nncf.IgnoredScope(names=sorted(left), types=types, validate=False)
+    ranges = RangeEstimatorParametersSet.MEAN_MINMAX if clipped else RangeEstimatorParametersSet.MINMAX
     with _quiet():
         quantized = nncf.quantize(
             model,
             nncf.Dataset(list(inputs)),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(inputs),
-            ignored_scope=ignored,
+            ignored_scope=None if scheme == "int8-full" else ignored,
+            advanced_parameters=AdvancedQuantizationParameters(
+                # It would spare a bit of some weights for CPUs whose sums of products saturate; what such a CPU
+                # makes of the file is compared with float32 before it is used.
+                overflow_fix=OverflowFix.DISABLE,
+                activations_range_estimator_params=ranges,
+            ),
         )
     _make_signed(quantized)
     if residuals:

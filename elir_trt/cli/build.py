@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from elir_trt.cli.shared import one_of, search_table
+from elir_trt.cli.shared import one_of, search_table, size_of
 from elir_trt.errors import ElirError
 
 
@@ -99,7 +99,7 @@ def build(
             precision=precision,
             calibrate=calibrate,
             min_psnr=min_psnr,
-            size=_size(size) if size else None,
+            size=size_of(size) if size else None,
             batch=batch,
             half_weights=half_weights,
             portable=portable,
@@ -129,14 +129,6 @@ def _without_weights(task: str, backend: str) -> None:
     if not folder.is_dir():
         raise ElirError(f"--weights is missing: no bundle of {task!r} ships with the package")
     make_engines(str(folder), backend)
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in text.lower().split("x"))
-    except ValueError:
-        raise ElirError(f"--size is {text!r}; expected HEIGHTxWIDTH, such as 512x512") from None
-    return height, width
 
 
 class _Bar:

@@ -37,7 +37,6 @@ def info(bundle: BundleArgument) -> None:
     manifest = opened.manifest
     specification, recipe = manifest.specification, manifest.specification.recipe
     console = Console(highlight=False)
-    table = plain_table(show_header=False)
     rows: dict[str, Any] = {
         "folder": opened.path,
         "task": f"{recipe.task}: {recipe.title}",
@@ -57,9 +56,10 @@ def info(bundle: BundleArgument) -> None:
         "for": specification.gpu or "any machine of its backends",
         "files": f"{len(manifest.files)}, all with the digests of the manifest",
     }
+    width = max(map(len, rows))
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    console.print(table)
+        # No table: it would cut or break what is to be copied, such as a path, where the terminal is narrow.
+        console.print(f"{name:{width}}  {value}", soft_wrap=True, markup=False)
     if opened.is_portable:
         _show_portable(console, opened)
         return

@@ -40,6 +40,19 @@ def one_of(option: str, found: str, allowed: Iterable[str]) -> None:
         raise ElirError(f"{option} is {found!r}; allowed: {', '.join(allowed)}")
 
 
+def size_of(text: str) -> tuple[int, int]:
+    """Read the option --size: height and width.
+
+    Raises:
+        ElirError: it is no such text.
+    """
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise ElirError(f"--size is {text!r}; expected HEIGHTxWIDTH, such as 512x512") from None
+    return height, width
+
+
 def plain_table(*columns: str, **options: Any) -> Table:
     """A table without lines."""
     table = Table(box=None, padding=(0, 2, 0, 0), **options)
@@ -75,4 +88,10 @@ def choice_table(choice: Choice) -> Table:
         gain = f"{choice.base_ms / choice.ms:.2f} times as fast"
         table.add_row("a frame", "as chosen", f"{choice.ms:.1f}", f"{choice.psnr:.1f}", gain)
         table.add_row("", "safe", f"{choice.base_ms:.1f}", "", "")
+    if choice.apart_ms is not None and choice.direct_ms is not None:
+        table.add_row("no steps", "an engine a part", f"{choice.apart_ms:.1f}", "", "")
+        table.add_row("", "one engine", f"{choice.direct_ms:.1f}", "", "chosen" if choice.direct else "")
+    if not choice.complete:
+        table.caption = "not all was measured in the time that there was: elir-trt tune --full"
+        table.caption_justify = "left"
     return table

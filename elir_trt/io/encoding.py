@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,7 @@ def choose(
     """
     wanted = _wanted_format(source, size)
     codec = encoder(options.codec) if options.codec else _default_codec(container, wanted)
+    _check_container(container, codec)
     stored = options.pixel_format or _nearest(codec, wanted)
     formats = _formats_of(codec)
     if formats and stored not in formats:
@@ -232,6 +234,16 @@ def choose(
     )
     _check_interlaced(encoding, source)
     return encoding, _losses(encoding, wanted, source)
+
+
+def _check_container(container: str, codec: str) -> None:
+    """Raises: MediaError: the container holds no such stream; known before hours of work."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream(codec, rate=25)
+    except ValueError:
+        suffix = next(name for name, kind in CONTAINERS.items() if kind == container)
+        raise MediaError(f"codec is {codec}; {suffix} holds none: give another codec or container") from None
 
 
 def _check_interlaced(encoding: Encoding, source: VideoReader | None) -> None:

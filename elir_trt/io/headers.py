@@ -23,10 +23,11 @@ class Header:
     """What the header of an image file says.
 
     Attributes:
-        format: "JPEG", "PNG", "WebP", "TIFF", "BMP" or "GIF".
+        format: "JPEG", "PNG", "WebP", "TIFF", "BMP" or "GIF"; of what Pillow opens its own.
         width, height: as stored, before the orientation is applied.
         frames: pictures in the file.
         orientation: 1 to 8, as in EXIF; 1 is upright.
+        bits: per channel.
     """
 
     format: str
@@ -34,10 +35,20 @@ class Header:
     height: int
     frames: int = 1
     orientation: int = 1
+    bits: int = 8
 
 
 def image_format(start: bytes) -> str | None:
-    """The format that a file's first 16 bytes announce, or None if it is none that is read here."""
+    """The format that a file's first 16 bytes announce, or None if it is no image that may be read here.
+
+    AVIF, HEIC and JPEG XL are read where Pillow or its plugins can.
+    """
+    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1"):
+        return "HEIC"
+    if start[:2] == b"\xff\x0a" or start[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+        return "JPEG XL"
     if start[:3] == b"\xff\xd8\xff":
         return "JPEG"
     if start[:8] == b"\x89PNG\r\n\x1a\n":
@@ -69,10 +80,6 @@ def looks_like(data: bytes) -> str:
         return "it is empty (0 bytes)"
     start = data[:512]
     if start[4:8] == b"ftyp":
-        if start[8:12] in (b"avif", b"avis"):
-            return "it is an AVIF image"
-        if start[8:12] in (b"heic", b"heix", b"mif1", b"heim", b"hevc"):
-            return "it is a HEIC image"
         return "it is a video"
     known = (
         (b"\x1aE\xdf\xa3", "a video"),
@@ -81,8 +88,6 @@ def looks_like(data: bytes) -> str:
         (b"\x1f\x8b", "gzip-compressed data"),
         (b"8BPS", "a Photoshop document"),
         (b"\0\0\0\x0cjP", "a JPEG 2000 image"),
-        (b"\xff\x0a", "a JPEG XL image"),
-        (b"\0\0\0\x0cJXL", "a JPEG XL image"),
         (b"v/1\x01", "an OpenEXR image"),
     )
     for magic, name in known:
@@ -102,22 +107,26 @@ def looks_like(data: bytes) -> str:
     return "it is a text file"
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes, *, complete: bool = True) -> Header | None:
     """Read the header of an image and check that the file is complete.
 
     Args:
         data: the whole file.
+        complete: False: it may be the first bytes of a PNG, and neither they nor the rest are checked.
 
     Returns:
-        The header, or None if this is no image of a known format.
+        The header, or None if this is no image of a known format, or one that only Pillow opens.
 
     Raises:
         Damaged: the file is truncated, or a checksum or a length in it is wrong.
     """
     name = image_format(data[:16])
-    if name is None:
+    if name not in _READERS:
         return None
     try:
+        if name == "PNG" and not complete:
+            width, height, bits = struct.unpack(">IIB", data[16:25])
+            return Header("PNG", width, height, bits=bits)
         return _READERS[name](data)
     except (struct.error, IndexError):
         raise Damaged("its header ends early; the file is truncated") from None
@@ -134,7 +143,7 @@ def _jpeg(data: bytes) -> Header:
 
 def _png(data: bytes) -> Header:
     at, width, height, frames, orientation = 8, 0, 0, 1, 1
-    pixels = False
+    pixels, bits = False, 8
     while True:
         if at + 12 > len(data):
             raise Damaged(f"it is truncated: it ends after {len(data)} bytes without an end chunk")
@@ -152,7 +161,7 @@ def _png(data: bytes) -> Header:
         if at == 8:
             if kind != b"IHDR":
                 raise Damaged("its first chunk is not IHDR")
-            width, height = struct.unpack(">II", body[:8])
+            width, height, bits = struct.unpack(">IIB", body[:9])
         elif kind == b"acTL":
             frames = max(1, struct.unpack(">I", body[:4])[0])
         elif kind == b"eXIf":
@@ -164,7 +173,7 @@ def _png(data: bytes) -> Header:
         at += 12 + length
     if not pixels:
         raise Damaged("it has no image data (IDAT chunk)")
-    return Header("PNG", width, height, frames, orientation)
+    return Header("PNG", width, height, frames, orientation, bits)
 
 
 def _webp(data: bytes) -> Header:
@@ -261,7 +270,14 @@ def _tiff(data: bytes) -> Header:
             if start + count > len(data):
                 raise Damaged(f"it is truncated: it has {len(data)} of at least {start + count} bytes")
     orientation = first.get(274, (1,))[0]
-    return Header("TIFF", first[256][0], first[257][0], pages, orientation if 1 <= orientation <= 8 else 1)
+    return Header(
+        "TIFF",
+        first[256][0],
+        first[257][0],
+        pages,
+        orientation if 1 <= orientation <= 8 else 1,
+        max(first.get(258, (1,))),
+    )
 
 
 def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:

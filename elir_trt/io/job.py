@@ -100,6 +100,13 @@ class Job:
             path.unlink()
         return found
 
+    def start_afresh(self, reason: str) -> None:
+        """Give up the segments that are done."""
+        self.restarted, self.segments = reason, []
+        self._state.pop("facts", None)
+        self._clear()
+        self._save()
+
     def _clear(self) -> None:
         for path in self.folder.iterdir():
             if path.name != "lock":

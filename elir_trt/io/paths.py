@@ -12,7 +12,7 @@ from elir_trt.io.headers import image_format
 WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Extensions that :func:`elir_trt.io.write_image` takes."""
 
-READABLE_IMAGES = (*WRITABLE_IMAGES, ".gif")
+READABLE_IMAGES = (*WRITABLE_IMAGES, ".gif", ".avif", ".heic", ".heif", ".jxl")
 """Extensions of the formats that :func:`elir_trt.io.read_image` reads; it goes by content, not by name."""
 
 WRITABLE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")

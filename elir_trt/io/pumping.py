@@ -21,7 +21,7 @@ from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
-    from elir_trt.stream import Drop, Noise
+    from elir_trt.stream import Drop, Noise, Temporal
 
 DEPTH = 3
 """Frames in the ring of a stream: one is read and one written while one is restored."""
@@ -46,6 +46,7 @@ class SupportsStream(Protocol):
         steps: int | None = ...,
         seed: int = ...,
         noise: Noise = ...,
+        temporal: Temporal = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
         matrix: Matrix = ...,
@@ -83,6 +84,7 @@ def pump(
     steps: int | None = None,
     seed: int = 0,
     noise: Noise = "fixed",
+    temporal: Temporal = "off",
     on_error: OnError | None = None,
     progress: ProgressCallback | None = None,
 ) -> PumpReport:
@@ -95,7 +97,7 @@ def pump(
         source: open; it stays open.
         restorer: from :func:`elir_trt.open`.
         sink: it is closed, or aborted, in any case.
-        depth, steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
+        depth, steps, seed, noise, temporal: see :meth:`elir_trt.restorer.Restorer.stream`.
         drop: "block", "oldest" or "newest", see there; None: "oldest" for live sources, else "block".
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
             such error ends the work.
@@ -113,6 +115,7 @@ def pump(
         "steps": steps,
         "seed": seed,
         "noise": noise,
+        "temporal": temporal,
         "format": source.pixel_format,
         "output_format": sink.pixel_format,
         "matrix": source.matrix,

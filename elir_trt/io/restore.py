@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from elir_trt.errors import ElirError, MediaError
+from elir_trt.errors import ElirError
 from elir_trt.io.addresses import comes_once, is_file
 from elir_trt.io.paths import check_writable, image_name, media_kind, video_name
 from elir_trt.io.progress import ProgressCallback
@@ -18,7 +18,7 @@ from elir_trt.io.source import Frame, Unreadable
 
 if TYPE_CHECKING:
     from elir_trt.io.video_job import VideoOptions
-    from elir_trt.stream import Noise
+    from elir_trt.stream import Noise, Temporal
 
 Damage = Literal["error", "warn"]
 
@@ -33,7 +33,8 @@ class RestoreReport:
         frames: frames or images that were restored.
         seconds: of all the work.
         fps: frames per second, without the time until the first was ready.
-        notes: what was changed on the way, such as "photo.png: 16 bits per channel reduced to 8".
+        skipped: images of a folder whose outputs were there already.
+        notes: what was changed on the way, such as "photo.jpg: CMYK converted to sRGB by its profile".
     """
 
     outputs: list[Path] = field(default_factory=list)
@@ -41,6 +42,7 @@ class RestoreReport:
     frames: int = 0
     seconds: float = 0.0
     fps: float = 0.0
+    skipped: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -58,6 +60,7 @@ def restore_path(
     steps: int | None = None,
     seed: int = 0,
     noise: Noise = "fixed",
+    temporal: Temporal = "off",
     overwrite: bool = False,
     damaged: Damage = "error",
     video: VideoOptions | None = None,
@@ -72,10 +75,12 @@ def restore_path(
         input: a file, or a folder whose images are all restored, those in its folders too; for a video also a named
             pipe, "-" for standard input, or an address (http, https, rtsp).
         output: the file to write, or an existing folder for it; for a folder a folder, made if need be.
-            Names and folders are kept; a .gif becomes a .png.
+            Names and folders are kept; what cannot be written, such as a .gif, becomes a .png.
         compare: write before and after side by side.
+        temporal: of videos, see :meth:`elir_trt.restorer.Restorer.stream`; images are restored one by one.
         steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
-        overwrite: replace existing files.
+        overwrite: replace existing files. Else an image of a folder whose output is there is skipped, and one
+            that was given by its name is an error.
         damaged: what to do with a damaged video: "error", or "warn" and keep what can be decoded.
         video: how videos are read and written; None: so that they keep what they have.
         progress: called after each frame or image.
@@ -106,14 +111,21 @@ def restore_path(
         if is_file(name):
             check_writable(target, "video", overwrite=overwrite, source=source)  # before the source is opened
         done, notes = restore_video(
-            run,
+            partial(run, temporal=temporal),
             name,
             target,
             compare=compare,
             overwrite=overwrite,
             options=video or VideoOptions(),
             damaged=damaged,
-            command={**restorer_identity(restorer), "steps": steps, "seed": seed, "noise": noise},
+            command={
+                **restorer_identity(restorer),
+                "steps": steps,
+                "seed": seed,
+                "noise": noise,
+                "temporal": temporal,
+            },
+            stateful=temporal != "off" or noise == "per-frame",
             progress=progress,
             say=say,
         )
@@ -124,9 +136,8 @@ def restore_path(
             fps=done.fps,
             notes=[f"{name}: {note}" for note in notes],
         )
-    run = partial(run, progress=progress)
     if kind == "image":
-        return _restore_images(run, {source: target}, compare=compare, overwrite=overwrite)
+        return _images(run, {source: target}, compare=compare, overwrite=overwrite, progress=progress)
     failures: list[tuple[Path, ElirError]] = []
 
     def fail(item: Frame | Unreadable, error: ElirError) -> None:
@@ -136,49 +147,21 @@ def restore_path(
             on_error(path, error)
 
     run = partial(run, on_error=fail)
-    report = _restore_images(run, _targets(source, target), compare=compare, overwrite=overwrite)
+    from elir_trt.io.image_job import image_targets, without_done
+
+    targets, skipped = image_targets(source, target), list[Path]()
+    if not overwrite:
+        targets, skipped = without_done(targets)
+    report = _images(run, targets, compare=compare, overwrite=overwrite, progress=progress)
     report.failures = failures
+    report.skipped = skipped
     return report
 
 
-def _targets(source: Path, target: Path) -> dict[Path, Path]:
-    """The images of a folder and where each goes; the folders for that are made."""
-    from elir_trt.io.folder import find_images
+def _images(run: Callable[..., PumpReport], targets: Mapping[Path, Path], **options: Any) -> RestoreReport:
+    from elir_trt.io.image_job import restore_images
 
-    if target.exists() and not target.is_dir():
-        raise MediaError(f"{target}: this is a file; a folder of images needs a folder as output")
-    if target.exists() and target.samefile(source):
-        raise MediaError(f"{target}: input and output are the same folder; give another output")
-    targets = {
-        path: target / path.parent.relative_to(source) / image_name(path)
-        for path in find_images(source, outside=target)
-    }
-    for folder in {to.parent for to in targets.values()}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MediaError(f"{folder}: cannot be made: {error.strerror or error}") from None
-    return targets
-
-
-def _restore_images(
-    run: Callable[..., PumpReport], targets: Mapping[Path, Path], *, compare: bool, overwrite: bool
-) -> RestoreReport:
-    from elir_trt.io.folder import ImageSink, ImageSource
-
-    first: dict[Path, Path] = {}
-    for path, target in targets.items():
-        first.setdefault(target, path)
-
-    def check(path: Path) -> None:
-        target = targets[path]
-        if first[target] != path:
-            raise MediaError(f"{path}: its output {target} is that of {first[target]} already")
-        check_writable(target, "image", overwrite=overwrite, source=path)
-
-    sink = ImageSink(lambda frame: targets[Path(str(frame.origin))], compare=compare)
-    with ImageSource(list(targets), check=check) as images:
-        done = run(images, sink=sink)
+    done = restore_images(run, targets, **options)
     return RestoreReport(
-        outputs=sink.outputs, frames=done.frames, seconds=done.seconds, fps=done.fps, notes=sink.notes
+        outputs=done.outputs, frames=done.frames, seconds=done.seconds, fps=done.fps, notes=done.notes
     )

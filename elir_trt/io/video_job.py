@@ -49,6 +49,7 @@ def restore_video(
     options: VideoOptions,
     damaged: Damage,
     command: Mapping[str, Any],
+    stateful: bool = False,
     progress: ProgressCallback | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[PumpReport, list[str]]:
@@ -60,6 +61,7 @@ def restore_video(
         target: the file to write.
         compare, overwrite, options, damaged, progress: see :func:`elir_trt.io.restore_path`.
         command: what else decides the frames, as JSON: bundle, steps, seed.
+        stateful: results depend on the frames before them: such a film cannot go on in its middle, and begins again.
         say: called with a line about a run that is gone on with.
 
     Returns:
@@ -85,7 +87,7 @@ def restore_video(
             )
             done = run(reader, sink=sink, progress=progress)
             return done, [*reader.notes, *sink.notes]
-        job = _open_job(reader, target, compare, options, command, say)
+        job = _open_job(reader, target, compare, options, command, stateful, say)
         try:
             sink_ = ResumableSink(target, template=reader, job=job, compare=compare, options=options.encode)
         except BaseException:
@@ -108,6 +110,7 @@ def _open_job(
     compare: bool,
     options: VideoOptions,
     command: Mapping[str, Any],
+    stateful: bool,
     say: Callable[[str], None],
 ) -> Job:
     import av
@@ -128,6 +131,8 @@ def _open_job(
         "version": f"elir_trt {__version__}, PyAV {av.__version__}",
     }
     job = Job(target, full, restart=options.restart)
+    if job.segments and stateful:
+        job.start_afresh("its results depend on the frames before them (temporal, or noise per frame)")
     if job.restarted is not None:
         say(f"{target}: starts afresh: what is there of it cannot be gone on with, {job.restarted}")
     if job.segments:

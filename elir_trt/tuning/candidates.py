@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from elir_trt.backends.base import TunableBackend
 from elir_trt.bundle import Bundle
-from elir_trt.parts import PARTS, part_shapes
+from elir_trt.errors import BundleError
+from elir_trt.parts import DIRECT_PARTS, PARTS, part_shapes
 from elir_trt.recipe import Recipe
 from elir_trt.tolerances import PartPrecision
-from elir_trt.tuning.store import EngineKey, MachineKey, Store
+from elir_trt.tuning.store import AnyEngineKey, DirectKey, EngineKey, MachineKey, Store
+
+#: Engines that were made, by their keys.
+Made = dict[AnyEngineKey, bytes]
 
 
 class Candidate:
@@ -26,15 +29,28 @@ class Candidate:
         backend: TunableBackend,
         precisions: Mapping[str, PartPrecision],
         store: Store | None,
+        *,
+        direct: bool = False,
+        made: Made | None = None,
     ) -> None:
-        """``store``: of the engines; None: they are kept in memory, by this object."""
+        """Take a bundle's parts in some precisions.
+
+        Args:
+            bundle: portable, and not released.
+            backend: that makes the engines.
+            precisions: of each part.
+            store: of the engines, and of choices for other sizes; None: neither is looked for.
+            direct: frames without steps go through one engine.
+            made: engines that were made before, to which those are added that are made now.
+        """
         self.path: Path = bundle.path
         self.recipe: Recipe = bundle.recipe
         self.condition_width = bundle.condition_width
         self._precisions = dict(precisions)
         self._digest, self._backend, self._store = bundle.digest, backend, store
         self._onnx = {part: bundle.read_variant(part, self._variant(bundle, part)) for part in PARTS}
-        self._made: dict[EngineKey, bytes] = {}
+        self._direct = direct
+        self._made: Made = {} if made is None else made
 
     @property
     def precisions(self) -> Mapping[str, PartPrecision]:
@@ -43,25 +59,47 @@ class Candidate:
 
     def engine(self, part: str, size: tuple[int, int], batch: int) -> bytes:
         """The engine of a part for ``batch`` inputs of ``size``, made where there is none."""
-        key = EngineKey(
-            **machine_key(self._digest, self._backend, size, batch).to_data(),
-            part=part,
-            precision=self.precisions[part],
-        )
+        here = machine_key(self._digest, self._backend, size, batch).to_data()
+        key = EngineKey(**here, part=part, precision=self.precisions[part])
+
+        def make() -> bytes:
+            return self._backend.compile_tuned(
+                self._onnx[part], part, key.precision, self._shapes(size, batch)
+            )
+
+        return self._engine(key, make)
+
+    def direct(self, size: tuple[int, int], batch: int) -> bytes | None:
+        """The engine of frames without steps, made where there is none; None: the parts run one after the other."""
+        if not self._direct:
+            return None
+        here = machine_key(self._digest, self._backend, size, batch).to_data()
+        key = DirectKey(**here, precisions=tuple(self.precisions[part] for part in DIRECT_PARTS))
+
+        def make() -> bytes:
+            return self._backend.compile_direct(self._onnx, self.precisions, self._shapes(size, batch))
+
+        return self._engine(key, make)
+
+    def at(self, size: tuple[int, int]) -> Candidate:
+        """The assignment for inputs of ``size``: this one, or what was chosen for that size by itself."""
+        if self._store is None:
+            return self
+        choice = self._store.choice(machine_key(self._digest, self._backend, size, 1))
+        if choice is None or (dict(choice.precisions), choice.direct) == (self._precisions, self._direct):
+            return self
+        bundle = Bundle(self.path)
+        if bundle.digest != self._digest:
+            raise BundleError(f"{self.path}: is another bundle than the one that was opened")
+        return Candidate(bundle, self._backend, choice.precisions, self._store, direct=choice.direct)
+
+    def _engine(self, key: AnyEngineKey, make: Callable[[], bytes]) -> bytes:
         if key not in self._made:
-
-            def make() -> bytes:
-                shapes = part_shapes(self.recipe.architecture, size, self.condition_width, batch)
-                return self._backend.compile_tuned(self._onnx[part], part, key.precision, shapes)
-
             self._made[key] = make() if self._store is None else self._store.engine(key, make)
         return self._made[key]
 
-    def keep(self, store: Store, assignment: Mapping[str, PartPrecision]) -> None:
-        """Put engines that were made for a measurement into a store: those that are parts of ``assignment``."""
-        for key, engine in self._made.items():
-            if assignment[key.part] == key.precision:
-                store.engine(key, functools.partial(bytes, engine))
+    def _shapes(self, size: tuple[int, int], batch: int) -> Mapping[str, Sequence[int]]:
+        return part_shapes(self.recipe.architecture, size, self.condition_width, batch)
 
     def _variant(self, bundle: Bundle, part: str) -> PartPrecision:
         """The file that an engine is made of: that of its precision where it is quantized, else the best float."""

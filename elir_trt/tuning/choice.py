@@ -140,16 +140,49 @@ def store() -> Store:
 
 
 def choices_here(bundle: Bundle) -> list[tuple[str, Choice]]:
-    """What this machine chose for a portable bundle, by backend; nothing is measured."""
+    """What this machine chose for a portable bundle, by backend, and by size for others than the bundle's.
+
+    Nothing is measured.
+    """
     found = []
     for backend in backends.registry():
         if not backend.tunes or not backend.probe().usable:
             continue
-        key = machine_key(bundle.digest, cast(TunableBackend, backend), bundle.manifest.specification.size, 1)
-        choice = store().choice(key)
-        if choice is not None:
-            found.append((backend.name, choice))
+        own = bundle.manifest.specification.size
+        here = machine_key(bundle.digest, cast(TunableBackend, backend), own, 1)
+        kept = store().choices(here)
+        for size in sorted(kept, key=lambda size: (size != own, size)):
+            name = backend.name if size == own else f"{backend.name} at {size[0]}x{size[1]}"
+            found.append((name, kept[size]))
     return found
+
+
+def choose_for(
+    bundle: Bundle,
+    engines: Engines,
+    size: tuple[int, int],
+    tune: Tune = "full",
+    say: Callable[[str], None] = lambda text: None,
+) -> Choice:
+    """Choose for one size by itself; streams of that size then use this, and not the choice for the bundle's.
+
+    Args:
+        bundle: portable, and not released.
+        engines: of it, opened.
+        size: height and width of the engines' input, as a geometry has it.
+        tune: how much time it may take: see :func:`elir_trt.open`.
+        say: is called with what is being done.
+
+    Raises:
+        BackendError: the engines are of one size.
+    """
+    backend = backends.get(engines.name)
+    if not bundle.is_portable or not backend.tunes:
+        raise BackendError(
+            f"{bundle.path}: {backend.title}'s engines are of the size that the bundle was built for; build one "
+            f"with: elir-trt build {bundle.recipe.task} --size {size[0]}x{size[1]}"
+        )
+    return choose(bundle, cast(TunableBackend, backend), engines.device, store(), tune, say, size)
 
 
 _lock = threading.Lock()
@@ -169,8 +202,8 @@ def _made(bundle: Bundle, name: str, device: str, tune: Tune, say: Callable[[str
         )
     tunable = cast(TunableBackend, backend)
     choice = choose(bundle, tunable, device, store(), tune, say)
-    engines = tunable.load_tuned(Candidate(bundle, tunable, choice.precisions, store()), device)
-    return Opened(bundle, engines, choice)
+    source = Candidate(bundle, tunable, choice.precisions, store(), direct=choice.direct)
+    return Opened(bundle, tunable.load_tuned(source, device), choice)
 
 
 def _rebuilt(bundle: Bundle, name: str, device: str, error: Exception, say: Callable[[str], None]) -> Opened:

@@ -104,7 +104,7 @@ def _specification(bundle: Bundle, name: str) -> BuildSpecification:
     changes: dict[str, Any] = {
         "backends": (name,),
         "tensorrt": backends.get(name).version_tag(),
-        "gpu": gpu_tag(),
+        "gpu": gpu_tag(driver=True),
     }
     if bundle.is_portable:
         # The parts share one type on a GPU: what lies between them is the core's.

@@ -15,12 +15,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from elir_trt.errors import ElirWarning
 from elir_trt.files import locked, written_folder
+from elir_trt.parts import DIRECT_PARTS
 from elir_trt.schema import Schema, SchemaError
 from elir_trt.tolerances import PartPrecision
 
@@ -62,6 +63,28 @@ class EngineKey(MachineKey):
     part: str
     precision: PartPrecision
 
+    def is_of(self, precisions: Mapping[str, PartPrecision]) -> bool:
+        """Whether parts in these precisions use it."""
+        return precisions[self.part] == self.precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectKey(MachineKey):
+    """What decides the engine of frames without steps.
+
+    Attributes:
+        precisions: of the parts in it, in the order of :data:`elir_trt.parts.DIRECT_PARTS`.
+    """
+
+    precisions: tuple[PartPrecision, ...]
+
+    def is_of(self, precisions: Mapping[str, PartPrecision]) -> bool:
+        """Whether parts in these precisions may use it."""
+        return tuple(precisions[part] for part in DIRECT_PARTS) == self.precisions
+
+
+AnyEngineKey = EngineKey | DirectKey
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceRow(Schema):
@@ -87,6 +110,9 @@ class Choice(Schema):
         psnr: of restored reference frames against float32, in dB; None: it was not measured.
         base_ms, ms: of a frame with the default steps, with every part in the base precision and as chosen, taken in
             turns; None: it was not measured.
+        direct: whether frames without steps go through one engine.
+        apart_ms, direct_ms: of such a frame as chosen, through an engine for each part and through one, taken in
+            turns; None: it was not measured.
         rows: the table.
         complete: whether everything was measured in the time that there was.
     """
@@ -96,13 +122,16 @@ class Choice(Schema):
     psnr: float | None = None
     base_ms: float | None = None
     ms: float | None = None
+    direct: bool = False
+    apart_ms: float | None = None
+    direct_ms: float | None = None
     rows: tuple[ChoiceRow, ...] = ()
     complete: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Record(Schema):
-    key: MachineKey | EngineKey
+    key: MachineKey | EngineKey | DirectKey
     choice: Choice | None = None
     engine: str | None = None
     """SHA-256 of the engine."""
@@ -117,7 +146,7 @@ class Store:
         self._choices: dict[str, Choice] = {}
         self._refused = False
 
-    def engine(self, key: EngineKey, make: Callable[[], bytes]) -> bytes:
+    def engine(self, key: AnyEngineKey, make: Callable[[], bytes]) -> bytes:
         """An engine, made where there is none, by one process at a time."""
         digest = key.digest()
         if digest in self._engines:
@@ -131,7 +160,7 @@ class Store:
                     self.keep_engine(key, found)
         return found
 
-    def keep_engine(self, key: EngineKey, content: bytes) -> None:
+    def keep_engine(self, key: AnyEngineKey, content: bytes) -> None:
         """Keep an engine that was made."""
         record = _Record(key=key, engine=hashlib.sha256(content).hexdigest())
         if not self._write(key, record, content):
@@ -143,6 +172,20 @@ class Store:
             return self._choices[key.digest()]
         record = self._read_record(key)
         return None if record is None else record.choice
+
+    def choices(self, here: MachineKey) -> dict[tuple[int, int], Choice]:
+        """The choices of this machine for a bundle and a backend, by size; ``here``: of any size."""
+        found = {}
+        for record in (self.folder / here.bundle[:16]).glob(f"*/{_RECORD}"):
+            try:
+                size = _Record.from_json(record.read_bytes()).key.size
+            except (OSError, SchemaError):
+                continue  # Not whole: it is made again when it is needed.
+            choice = self.choice(replace(here, size=size))
+            if choice is not None:
+                found[size] = choice
+        choice = self.choice(here)  # It may be in memory alone.
+        return found if choice is None else {**found, here.size: choice}
 
     def keep_choice(self, key: MachineKey, choice: Choice) -> None:
         """Keep a choice that was made."""
@@ -175,7 +218,7 @@ class Store:
             return None  # Not there, or not whole: it is made again.
         return record if record.key == key else None
 
-    def _read_engine(self, key: EngineKey) -> bytes | None:
+    def _read_engine(self, key: AnyEngineKey) -> bytes | None:
         record = self._read_record(key)
         if record is None:
             return None

@@ -12,7 +12,7 @@ from elir_trt._core import Geometry
 from elir_trt.backends.base import Engines
 from elir_trt.bundle import Bundle
 from elir_trt.errors import BackendError
-from elir_trt.parts import PARTS
+from elir_trt.parts import DIRECT, PARTS
 from elir_trt.tolerances import PartPrecision
 
 Frame = npt.NDArray[np.uint8]
@@ -27,10 +27,23 @@ class Bench:
         assignment: the precision of each part for the frames that come.
     """
 
-    def __init__(self, bundle: Bundle, engines: Mapping[PartPrecision, Engines]) -> None:
-        """``engines``: of every part in each precision; all of one backend and device."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        engines: Mapping[PartPrecision, Engines],
+        size: tuple[int, int],
+        direct: Engines | None = None,
+    ) -> None:
+        """Open a stream.
+
+        Args:
+            bundle: of the engines.
+            engines: of every part in each precision; all of one backend and device.
+            size: height and width of frames, and of the engines' input.
+            direct: engines of which that of frames without steps is used, whatever is assigned; None: frames go
+                through all parts.
+        """
         first = next(iter(engines.values()))
-        size = bundle.manifest.specification.size
         architecture = bundle.recipe.architecture
         geometry = Geometry(
             frame=size,
@@ -60,6 +73,8 @@ class Bench:
         self.assignment: dict[str, PartPrecision] = dict.fromkeys(PARTS, next(iter(engines)))
         for part in PARTS:
             self._stream.set_part(part, self._runs(part))
+        if direct is not None:
+            self._stream.set_part(DIRECT, direct.bind(size, batch, self._stream)[DIRECT])
         self._stream.start()
 
     def run(

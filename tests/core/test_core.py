@@ -293,3 +293,41 @@ def test_a_missing_part_is_an_error_at_start() -> None:
 def test_compiled_devices_are_more_than_usable_ones() -> None:
     assert set(_core.devices()) <= set(_core.compiled_devices())
     assert "cpu" in _core.compiled_devices()
+
+
+def test_frames_without_steps_take_the_direct_way_where_there_is_one() -> None:
+    calls: list[str] = []
+    stream = make((16, 16), (16, 16), table=np.zeros((1, 4), np.float32))
+    parts = {
+        name: (lambda handle, name=name: calls.append(name)) for name in ("encoder", "coarse", "velocity")
+    }
+
+    def decoder(handle: int) -> None:
+        calls.append("decoder")
+        stream.buffer("decoded").fill(0.25)
+
+    def direct(handle: int) -> None:
+        calls.append("direct")
+        stream.buffer("decoded").fill(0.75)
+
+    stream.set_part("direct", direct)
+    wire(stream, decoder=decoder, **parts)
+    for steps, level, way in ((0, 191, ["direct"]), (1, 64, ["encoder", "coarse", "velocity", "decoder"])):
+        calls.clear()
+        stream.submit(frame_of(16, 16), None, steps, None)
+        result = stream.result()
+        assert calls == way and (result.frame == level).all()
+        assert (result.stages["direct"] > 0) == (steps == 0) and (result.stages["decoder"] > 0) == (
+            steps == 1
+        )
+
+
+def test_a_direct_way_that_fails_is_named() -> None:
+    def broken(handle: int) -> None:
+        raise RuntimeError("no way")
+
+    stream = make((16, 16), (16, 16))
+    stream.set_part("direct", broken)
+    wire(stream)
+    stream.submit(frame_of(16, 16), None, 0, None)
+    assert stream.result().error == ("direct", "no way")

@@ -51,11 +51,13 @@ def run(command: list[str]) -> None:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
 
 
-def compile_module(folder: Path) -> Path:
-    """Compile what changed since the last time; the module's path."""
+def compile_module(folder: Path, *, counts_traffic: bool = False) -> Path:
+    """Compile what changed since the last time; the module's path. What counts traffic has no AddressSanitizer."""
     binary = str(Path(cmake.CMAKE_BIN_DIR) / "cmake")
     if not (folder / "build" / "CMakeCache.txt").is_file():
         options = [
+            f"-DTRAFFIC={'ON' if counts_traffic else 'OFF'}",
+            f"-DSANITIZE={'OFF' if counts_traffic else 'ON'}",
             f"-DCORE={folder / 'csrc'}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DPython_EXECUTABLE={sys.executable}",
@@ -66,10 +68,10 @@ def compile_module(folder: Path) -> Path:
     return module
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, *, counts_traffic: bool = False) -> Path:
     """The module's path."""
     write_sources(folder / "csrc")
-    return compile_module(folder)
+    return compile_module(folder, counts_traffic=counts_traffic)
 
 
 def sanitizer_environment(report: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@
 
 #include "call.hpp"
 #include "memory.hpp"
+#include "traffic.hpp"
 
 using namespace emulated_cuda;
 
@@ -92,6 +93,10 @@ EMULATED_CUDA_API const char* emulated_counts(int clear) {
   add(json, "launches", runtime.launches);
   add(json, "executed", runtime.executed);
   add(json, "bytes", runtime.bytes);
+  Traffic& traffic = Traffic::get();
+  add(json, "read", traffic.read);
+  add(json, "written", traffic.written);
+  add(json, "loaded", traffic.loaded);
   add(json, "objects",
       {{"streams", runtime.streams.size()},
        {"events", runtime.events.size()},
@@ -106,6 +111,9 @@ EMULATED_CUDA_API const char* emulated_counts(int clear) {
     runtime.executed.clear();
     runtime.bytes.clear();
     runtime.nodes_instantiated = 0;
+    traffic.read.clear();
+    traffic.written.clear();
+    traffic.loaded.clear();
   }
   return json.c_str();
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "memory.hpp"
+#include "traffic.hpp"
 
 namespace emulated_cuda {
 
@@ -238,7 +239,12 @@ void Runtime::execute(const Queued& operation) {
     trace.push_back(operation->name);
     if (trace.size() > 256) trace.pop_front();
     const Memory::Exposed exposed(Memory::get());
-    operation->work();
+    if (operation->kind == Kind::kernel) {
+      const Traffic::Kernel counted(operation->name);
+      operation->work();
+    } else {
+      operation->work();
+    }
   }
   operation->done = true;
   operation->after.clear();

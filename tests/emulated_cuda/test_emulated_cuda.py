@@ -83,10 +83,16 @@ def test_tests_of_the_gpu(core: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cases", "least"), [("counts", 3), ("runtime", 19), ("faults", 50), ("schedules", 120), ("dlpack", 14)]
+    ("cases", "least"), [("counts", 4), ("runtime", 19), ("faults", 50), ("schedules", 120), ("dlpack", 14)]
 )
 def test_cases(core: Path, cases: str, least: int) -> None:
     assert_passed(run(core, f"{HERE}/cases/{cases}.py"), least)
+
+
+def test_bytes_of_the_kernels(folder: Path) -> None:
+    """Counted by a core without AddressSanitizer: the compiler instruments for one of them."""
+    core = build.build(folder / "traffic", counts_traffic=True)
+    assert_passed(run(core, f"{HERE}/cases/traffic.py"), 7)
 
 
 @pytest.mark.parametrize("dependency", mutants.DEPENDENCIES, ids=lambda dependency: dependency.name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from libraries import Library
+from libraries import PARTS, Library
+from pixels import random_frame
 from streams import BOUNDS, recipe_of, stream_of, through
 
 CASES = [
@@ -36,6 +38,53 @@ def test_the_stages_are_those_of_the_host(
         for found, right in zip(through(core, frames), expected, strict=True):
             assert int(np.abs(found.astype(int) - right.astype(int)).max()) <= BOUNDS[element]
         assert core.execution_mode == "graph"
+
+
+@pytest.mark.parametrize("format", ["rgb24", "nv12"])
+@pytest.mark.parametrize(
+    ("mode", "scale", "size"), [("pad", 1, (48, 62)), ("pad", 2, (18, 22)), ("fit", 1, (60, 120))]
+)
+def test_frames_that_are_too_late_are_handed_on_as_by_the_host(
+    gpu: Library, format: str, mode: str, scale: int, size: tuple[int, int]
+) -> None:
+    frames = [random_frame(format, *size, np.random.default_rng(seed)) for seed in range(6)]
+    options: dict[str, Any] = {"format": format, "output_format": format, "deadline_ms": 1e-4}
+    streams = [stream_of(size, recipe_of(mode, scale), on, **options) for on in (None, gpu)]
+    for frame in frames:
+        for stream in streams:
+            stream.submit(frame)
+        right, found = (stream.result() for stream in streams)
+        assert found.error is None and not found.restored and not right.restored
+        assert int(np.abs(found.frame.astype(int) - right.frame.astype(int)).max()) <= 1
+    assert streams[1].execution_mode == "graph"
+
+
+@pytest.mark.parametrize("element", BOUNDS)
+@pytest.mark.parametrize(("mode", "size"), [("pad", (47, 61)), ("tile", (90, 131)), ("fit", (100, 70))])
+def test_averages_over_time_are_those_of_the_host(
+    gpu: Library, monkeypatch: pytest.MonkeyPatch, element: str, mode: str, size: tuple[int, int]
+) -> None:
+    """A scene that moves in one place, under noise; a restorer that halves all, and so takes much away."""
+    monkeypatch.setitem(PARTS, "encoder", ("image", "encoded", 0.5))
+    recipe = recipe_of(mode)
+    rng = np.random.default_rng(3)
+    still = np.repeat(np.repeat(rng.integers(60, 200, (-(-size[0] // 8), -(-size[1] // 8), 3)), 8, 0), 8, 1)
+    frames = []
+    for i in range(8):
+        frame = still[: size[0], : size[1]] + rng.normal(0, 10, (*size, 3))
+        frame[10:24, 5 * i : 5 * i + 12] = 250
+        frames.append(np.clip(frame, 0, 255).astype(np.uint8))
+    options: dict[str, Any] = {"noise": "off", "temporal": "auto"}
+    expected = through(stream_of(size, recipe, **options), frames)
+    found = through(stream_of(size, recipe, gpu, element=element, **options), frames)
+    alone = through(stream_of(size, recipe, noise="off"), frames)
+    for one, right in zip(found, expected, strict=True):
+        assert int(np.abs(one.astype(int) - right.astype(int)).max()) <= BOUNDS[element] + 1
+    # Averaged where nothing moves, and not where it does.
+    assert np.std(found[3:], axis=0)[32:].mean() < 0.6 * np.std(alone[3:], axis=0)[32:].mean()
+    moving = np.s_[12:20, 5 * 7 + 2 : 5 * 7 + 8]
+    if mode == "pad":
+        assert int(np.abs(found[7][moving].astype(int) - alone[7][moving].astype(int)).max()) <= 2
 
 
 def test_without_steps_and_noise_float32_is_exact(gpu: Library) -> None:

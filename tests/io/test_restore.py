@@ -39,7 +39,7 @@ def test_an_image_with_alpha(tmp_path: Path, restorer: FakeRestorer) -> None:
     assert found.alpha is not None
     np.testing.assert_array_equal(found.alpha, rgb[:, :, 0])
     assert (report.frames, report.failed, report.outputs) == (1, 0, [tmp_path / "b.png"])
-    assert restorer.options == {"steps": 2, "seed": 5, "noise": "off"}
+    assert restorer.options == {"steps": 2, "seed": 5, "noise": "off", "temporal": "off"}
     assert all(stream.closed.is_set() for stream in restorer.streams)
 
 
@@ -93,8 +93,9 @@ def test_a_folder_goes_on_after_a_broken_file(tmp_path: Path, restorer: FakeRest
     assert told == [("broken.png", MediaError)]
     assert [done for done, _, _ in progress] == list(range(1, 9))
     assert {total for _, total, _ in progress} == {8}
-    # Again: the outputs inside the input are no inputs; without overwrite nothing is replaced.
-    assert restore_path(restorer, source, source / "out").failed == 8
+    # Again: the outputs inside the input are no inputs; without overwrite what is done is skipped.
+    again = restore_path(restorer, source, source / "out")
+    assert (again.failed, again.frames, len(again.skipped)) == (1, 0, 7)
     assert restore_path(restorer, source, source / "out", overwrite=True).failed == 1
 
 
@@ -114,7 +115,9 @@ def test_two_inputs_never_share_an_output(tmp_path: Path, restorer: FakeRestorer
     write_image(tmp_path / "in" / "a.png", picture())
     cv2.imwrite(str(tmp_path / "in" / "a.gif"), picture())
     report = restore_path(restorer, tmp_path / "in", tmp_path / "out")
-    assert (report.frames, report.failed) == (1, 1)
+    assert (report.frames, report.failed) == (2, 0)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.gif.png", "a.png"]
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "a.png").rgb, 255 - picture())
 
 
 def test_a_full_disk_stops_a_folder(

@@ -23,6 +23,7 @@ from elir_trt import _core, backends
 from elir_trt.backends.openvino import OPENVINO
 from elir_trt.bundle import Bundle
 from elir_trt.errors import BackendError, BundleError, ElirWarning
+from elir_trt.gpu import Gpu
 from elir_trt.parts import PARTS
 from elir_trt.tuning import measure
 from elir_trt.tuning.choice import choices_here, open_engines
@@ -218,6 +219,22 @@ def test_a_gpu_gets_engines_of_whatever_flavour_is_here(
     count = len(said)
     assert open_engines(Bundle(portable_bundle), say=said.append).bundle.path == opened.bundle.path
     assert len(said) == count and loaded[0] == loaded[1] == (opened.bundle.path, "cuda")
+
+
+def test_another_driver_gets_engines_of_its_own(
+    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FULL[0])
+    monkeypatch.setattr(_core, "cuda_problem", lambda: "")
+    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt",))
+    monkeypatch.setattr(backends.get("tensorrt"), "load", lambda bundle, device: bundle)
+    monkeypatch.setattr("elir_trt.gpu.find_gpu", lambda: Gpu("Orin", "87", "12.6"))
+    found = []
+    for release in ("540.3.0", "540.4.0", "540.3.0"):
+        monkeypatch.setattr("elir_trt.gpu.driver_release", lambda release=release: release)
+        found.append(open_engines(Bundle(portable_bundle)).bundle)
+    assert found[0].path == found[2].path != found[1].path
+    assert found[1].manifest.specification.gpu == "Orin sm_87 driver 540.4.0"
 
 
 @pytest.mark.parametrize("version", [FULL[0], FULL[-1]])

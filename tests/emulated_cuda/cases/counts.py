@@ -91,6 +91,22 @@ def test_a_replayed_frame_costs_what_it_must(library: EmulatedLibrary, gpu: Gpu,
     assert found["bytes"] == {"upload": FRAMES * (NV12 + PARAMS), "download": FRAMES * restored}
 
 
+def test_averages_over_time_cost_three_launches(library: EmulatedLibrary, gpu: Gpu) -> None:
+    core = stream_of((90, 131), recipe_of("tile"), library, steps=0, batch=1, temporal="auto")
+    whole = stream_of((64, 64), recipe_of("pad"), library, steps=0, temporal="auto")
+    for stream, size, tiles in ((core, (90, 131), 6), (whole, (64, 64), 1)):
+        frame = np.zeros((*size, 3), np.uint8)
+        for _ in range(5):
+            stream.submit(frame)
+            assert stream.result().error is None
+        gpu.counts(clear=True)
+        stream.submit(frame)
+        assert stream.result().error is None
+        executed = gpu.counts()["executed"]
+        for kernel in ("temporal_blocks", "temporal_levels", "temporal_average"):
+            assert executed[kernel] == tiles
+
+
 def test_tiles_cost_four_launches_each_and_one_to_blend(library: EmulatedLibrary, gpu: Gpu) -> None:
     core = stream_of((90, 131), recipe_of("tile"), library, steps=1)
     frame = np.zeros((90, 131, 3), np.uint8)
