@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -107,6 +110,103 @@ def test_run_an_image(small_bundle: Path, photo: Path, tmp_path: Path) -> None:
     one_error(
         call("run", photo, "-o", tmp_path / "out.png", "--bundle", small_bundle), "out.png", "--overwrite"
     )
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four small frames at 12 frames a second."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for n in range(24):
+            picture = np.full((48, 64, 3), 10 * n, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_run_videos(small_bundle: Path, photo: Path, clip: Path, tmp_path: Path) -> None:
+    bundle = ("--bundle", small_bundle)
+    done = call("run", clip, "-o", tmp_path / "a.mkv", *bundle, "--codec", "ffv1", "--every", 2, "--start", 1)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].codec_context.name == "ffv1"
+        assert [round(frame.time * 12) for frame in container.decode(video=0)] == [0, 2, 4, 6, 8, 10]
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    shutil.copy(clip, folder / "deeper")
+    shutil.copy(photo, folder)
+    (folder / "notes.txt").write_text("no picture")
+    done = call("run", folder, "-o", tmp_path / "out", *bundle, "--container", "mkv", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "deeper" / "clip.mkv").exists()
+    assert (tmp_path / "out" / photo.name).exists()
+    assert "notes.txt is neither" in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"name": "clip.mp4", "done": 24, "total": 24} in [
+        {key: line.get(key) for key in ("name", "done", "total")} for line in lines
+    ]
+    assert lines[-1]["frames"] == 24
+    done = call("run", folder, "-o", tmp_path / "out", *bundle, "--container", "mkv")
+    assert done.returncode == 0, done.stderr
+    assert "clip.mkv is there already" in done.stderr
+    done = call("run", clip, photo, "-o", tmp_path / "few", *bundle, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(path.name for path in (tmp_path / "few").iterdir()) == sorted(["clip.mp4", photo.name])
+    for arguments, words in (
+        (("--codec", "divx9"), "divx9"),
+        (("--crf", 99), "crf is 99"),
+        (("--every", 0), "every is 0"),
+        (("--duration", 0), "duration is 0"),
+        (("--start", -1), "start is -1"),
+        (("--deinterlace", "yes"), "--deinterlace"),
+        (("--start", 50), "holds no frame there"),
+    ):
+        one_error(call("run", clip, "-o", tmp_path / "b.mp4", *bundle, *arguments), words)
+    one_error(call("run", clip, "-o", tmp_path, *bundle, "--container", "avi"), "container is 'avi'", "mkv")
+    one_error(call("run", f"{tmp_path}/*.none", "-o", tmp_path, *bundle), "no file has a name")
+    assert not (tmp_path / "b.mp4").exists()
+
+
+def test_a_stopped_video_says_how_to_go_on(small_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        code = f"""if True:
+            import os
+            from elir_trt.cli import main
+            from elir_trt.io import pumping, resuming
+            resuming._LONGEST = 13
+            step = pumping.Rate.step
+            def stop(rate):
+                found = step(rate)
+                if rate.done == 5:
+                    os.kill(os.getpid(), {int(number)})
+                return found
+            pumping.Rate.step = stop
+            main()
+        """
+        target = tmp_path / f"{status}.mp4"
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "run",
+            str(clip),
+            "-o",
+            str(target),
+            "--bundle",
+            str(small_bundle),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode == status, done.stderr
+        assert "interrupted, 13 of 24 frames; run the same command to go on" in done.stderr
+        assert not target.exists()
+
+
+def test_version_and_short_help() -> None:
+    assert call("--version").stdout.startswith("elir-trt ")
+    assert call("run", "-h").returncode == 0
+    assert "--show-completion" in call("-h").stdout
 
 
 def test_errors_are_one_line(small_bundle: Path, photo: Path, tmp_path: Path) -> None:

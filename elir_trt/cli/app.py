@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -27,9 +27,29 @@ app = typer.Typer(
     name="elir-trt",
     help="Latent flow image restoration as engines: build bundles, restore images and videos.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from elir_trt import __version__
+
+        print(f"elir-trt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """Latent flow image restoration as engines: build bundles, restore images and videos."""
+
+
 for command in (build, tune, run, info, verify, doctor, demo, train):
     app.command()(command)
 

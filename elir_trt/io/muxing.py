@@ -123,15 +123,15 @@ class Muxer:
 
     def _chapters(self, template: Any) -> list[Any]:
         """Chapters in the part that is written, with its times."""
-        start = Fraction(self._selection.start_s)
-        length = self._selection.duration_s
+        start = self._selection.begin
+        length = self._selection.length
         found = []
         for chapter in template.chapters():
             base = chapter["time_base"]
             begin = max(Fraction(0), chapter["start"] * base - start)
             end = chapter["end"] * base - start
             if length is not None:
-                end = min(end, Fraction(length))
+                end = min(end, length)
             if end > begin or (end == begin and self._selection.is_all):
                 found.append({**chapter, "start": round(begin / base), "end": round(end / base)})
         return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from elir_trt.extras import needs
 
@@ -89,3 +90,48 @@ class RichProgress:
 
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
+
+
+class JsonProgress:
+    """One line of JSON a second on a stream: done, total, frames per second, seconds left."""
+
+    def __init__(self, file: TextIO, name: str = "") -> None:
+        """Args: file: to write to; name: of what is being done."""
+        self._file = file
+        self._name = name
+        self._next_s = 0.0
+        self._last: tuple[int, int | None, float] | None = None
+
+    def __call__(self, done: int, total: int | None, fps: float) -> None:
+        """Say that ``done`` of ``total`` are finished, if a second has gone by."""
+        self._last = (done, total, fps)
+        now = time.monotonic()
+        if now >= self._next_s:
+            self._next_s = now + 1.0
+            self._say()
+
+    def _say(self) -> None:
+        if self._last is None:
+            return
+        (done, total, fps), self._last = self._last, None
+        left = None if total is None or fps <= 0 else round(max(0, total - done) / fps, 1)
+        line = {"name": self._name, "done": done, "total": total, "fps": round(fps, 2), "seconds_left": left}
+        print(json.dumps(line), file=self._file, flush=True)
+
+    def __enter__(self) -> JsonProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._say()
+
+
+class NoProgress:
+    """Says nothing: for ``--quiet``, and where nobody looks."""
+
+    def __call__(self, done: int, total: int | None, fps: float) -> None:
+        """Take note of nothing."""
+
+    def __enter__(self) -> NoProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...

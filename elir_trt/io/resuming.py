@@ -206,8 +206,7 @@ class _Others:
 
     def __init__(self, tracks: Tracks, muxer: Muxer, template: VideoReader) -> None:
         self._muxer = muxer
-        length = template.selection.duration_s
-        end = None if length is None else Fraction(length)
+        end = template.selection.length
         self._packets: Iterator[Any] = (
             packet
             for packet in tracks.packets()

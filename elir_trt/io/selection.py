@@ -37,12 +37,20 @@ class Selection:
         """Whether nothing is left out."""
         return self == Selection()
 
+    @property
+    def begin(self) -> Fraction:
+        """Seconds, as the number was written: 0.4 is two fifths."""
+        return Fraction(str(self.start_s))
+
+    @property
+    def length(self) -> Fraction | None:
+        """Seconds, as the number was written."""
+        return None if self.duration_s is None else Fraction(str(self.duration_s))
+
     def start(self, time_base: Fraction) -> int:
         """The first tick that is wanted."""
-        return math.ceil(Fraction(self.start_s) / time_base)
+        return math.ceil(self.begin / time_base)
 
     def end(self, time_base: Fraction) -> int | None:
         """The first tick that is no longer wanted."""
-        if self.duration_s is None:
-            return None
-        return math.ceil((Fraction(self.start_s) + Fraction(self.duration_s)) / time_base)
+        return None if self.length is None else math.ceil((self.begin + self.length) / time_base)

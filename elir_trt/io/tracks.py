@@ -107,7 +107,7 @@ def within(packet: av.Packet[Any], selection: Selection, end: Fraction | None) -
     time = packet.pts if packet.pts is not None else packet.dts
     if time is None:
         return True
-    start = Fraction(selection.start_s)
+    start = selection.begin
     if start:
         shift = round(start / packet.time_base)
         if time < shift:

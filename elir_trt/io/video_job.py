@@ -101,6 +101,9 @@ def restore_video(
             how = "the film is finished" if job.finished else "run the same command to go on"
             error.args = (f"interrupted, {job.frames}{total} frames; {how}",)
             raise
+        if not job.finished:
+            length = f": it is {reader.duration:.2f} s long" if reader.duration else ""
+            raise MediaError(f"{source}: it holds no frame there{length}")
         return done, [*reader.notes, *sink_.notes]
 
 

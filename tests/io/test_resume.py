@@ -18,6 +18,7 @@ from media_files import FakeRestorer, make_video
 from elir_trt.errors import MediaError
 from elir_trt.io import resuming, segments
 from elir_trt.io.restore import restore_path
+from elir_trt.io.selection import Selection
 from elir_trt.io.video import VideoReader
 from elir_trt.io.video_job import VideoOptions
 
@@ -312,3 +313,22 @@ def test_what_is_kept_names_the_command(tmp_path: Path) -> None:
     command = json.loads((work(target) / "job.json").read_text())["command"]
     assert command["seed"] == 3
     assert command["input"]["bytes"] == source.stat().st_size
+
+
+def test_results_that_depend_on_earlier_frames_start_afresh(tmp_path: Path) -> None:
+    source, target = film(tmp_path, ".mp4"), tmp_path / "b.mp4"
+    stopped(FakeRestorer(), source, target, 20, noise="per-frame")
+    said: list[str] = []
+    assert restore_path(FakeRestorer(), source, target, noise="per-frame", say=said.append).frames == 60
+    assert "depend on the frames before them" in said[0]
+
+
+def test_a_part_of_a_video_goes_on_too(tmp_path: Path) -> None:
+    source = film(tmp_path, ".mp4")
+    part = VideoOptions(selection=Selection(start_s=0.4, duration_s=1.6))
+    whole, target = tmp_path / "whole.mp4", tmp_path / "b.mp4"
+    assert restore_path(FakeRestorer(), source, whole, video=part).frames == 40
+    assert [round(t * 25) for t in content(whole)["times"]] == list(range(40))
+    stopped(FakeRestorer(), source, target, 15, video=part)
+    assert restore_path(FakeRestorer(), source, target, video=part).frames == 14
+    assert_same(target, whole)
