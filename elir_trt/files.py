@@ -26,8 +26,12 @@ def write_whole(path: Path, data: bytes | bytearray | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """An empty temporary file beside ``path``, with its suffix, that takes its place when the block succeeds.
+
+    Args:
+        path: of the file.
+        durable: after a power cut too it is whole or not there, and once this returns it is there.
 
     Raises:
         OSError: the folder or the disk refuses; an existing file is unchanged.
@@ -37,7 +41,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
     try:
         yield temporary
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
+        if durable:
+            _sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -82,6 +90,15 @@ def locked(path: Path) -> Iterator[None]:
     with (path.parent / f".{path.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _beside(path: Path) -> Path:

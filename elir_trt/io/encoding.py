@@ -100,6 +100,11 @@ class Encoding:
     options: dict[str, str] = field(default_factory=dict)
     interlaced: str | None = None
 
+    @property
+    def step(self) -> int:
+        """Ticks from one frame to the next, on average."""
+        return max(1, round(1 / (self.rate * self.time_base)))
+
     def configure(self, context: Any) -> None:
         """Set up an encoder that is not open yet."""
         context.width, context.height = self.size[1], self.size[0]

@@ -11,7 +11,7 @@ from elir_trt.io.encode import DEEP, PAGED
 from elir_trt.io.folder import ImageSink, ImageSource, find_images
 from elir_trt.io.images import image_depth
 from elir_trt.io.paths import check_writable, image_name
-from elir_trt.io.progress import ProgressCallback
+from elir_trt.io.progress import ProgressCallback, after
 from elir_trt.io.pumping import DEPTH, PumpReport
 
 
@@ -114,7 +114,7 @@ def restore_images(
         if not paths:
             continue
         sink = ImageSink(lambda frame: targets[Path(str(frame.origin))], compare=compare, deep=is_deep)
-        shown = None if progress is None else _after(progress, before, len(targets))
+        shown = None if progress is None else after(progress, before, len(targets))
         try:
             with ImageSource(paths, check=check, deep=is_deep, paged=paged) as images:
                 # Slots that no image fills would only take memory.
@@ -127,12 +127,3 @@ def restore_images(
         report.seconds += done.seconds
         report.fps = done.fps
     return report
-
-
-def _after(progress: ProgressCallback, before: int, all_images: int) -> ProgressCallback:
-    """Progress of one part of all images."""
-
-    def show(done: int, total: int | None, fps: float) -> None:
-        progress(before + done, max(all_images, before + done), fps)
-
-    return show

@@ -96,8 +96,6 @@ class Job:
         for path in self.folder.glob("*.seg"):
             if path not in kept:
                 path.unlink()
-        for path in self.folder.glob("*.part"):
-            path.unlink()
         return found
 
     def start_afresh(self, reason: str) -> None:

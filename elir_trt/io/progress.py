@@ -19,6 +19,21 @@ class ProgressCallback(Protocol):
         """Args: done: finished so far; total: of how many, if known; fps: per second, on average so far."""
 
 
+def after(progress: ProgressCallback, before: int, whole: int | None = None) -> ProgressCallback:
+    """The progress of work of which so many were done before.
+
+    Args:
+        progress: of all of it.
+        before: done already.
+        whole: of how many all of it is; None: as it is told.
+    """
+
+    def shown(done: int, total: int | None, fps: float) -> None:
+        progress(before + done, total if whole is None else max(whole, before + done), fps)
+
+    return shown
+
+
 class Rate:
     """Frames per second from the first to the latest, without the time before the first."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,10 +18,10 @@ from elir_trt.io.encoding import CONTAINERS, EncodeOptions, Encoding, FrameMaker
 from elir_trt.io.job import Job
 from elir_trt.io.muxing import Muxer
 from elir_trt.io.reader import VideoReader
-from elir_trt.io.segments import decoding_times, packets_of, sync_folder, write_segment
+from elir_trt.io.segments import decoding_times, packets_of, write_segment
 from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame
-from elir_trt.io.tracks import Tracks, within
+from elir_trt.io.tracks import Tracks, is_later, within
 from elir_trt.io.video_frame import Position, VideoFrame, checksum
 
 with needs("av", extra="video", what="writing videos"):
@@ -110,8 +109,7 @@ class ResumableSink(Sink):
         assert self._encoding is not None
         if self._encoder is None:
             self._encoder = self._encoding.open()
-        step = max(1, round(1 / (self._encoding.rate * self._encoding.time_base)))
-        made = self._make(pixels, frame.pts, frame.duration or step, alpha)
+        made = self._make(pixels, frame.pts, frame.duration or self._encoding.step, alpha)
         self._try(lambda: self._packets.extend(self._encoder.encode(made)))
         self._last = frame
         self._count += 1
@@ -168,7 +166,7 @@ class ResumableSink(Sink):
         assert self._encoding is not None
         template, segments = self._template, self._job.segments
         tracks = Tracks(template.path, template.stream.index)
-        with contextlib.closing(tracks), written_whole(self.path) as temporary:
+        with contextlib.closing(tracks), written_whole(self.path, durable=True) as temporary:
             muxer = Muxer(
                 temporary, self.path, self._encoding, tracks.container, tracks.video, template.selection
             )
@@ -185,9 +183,6 @@ class ResumableSink(Sink):
             except BaseException:
                 muxer.abandon()
                 raise
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        sync_folder(self.path.parent)
 
     def _try(self, do: Any) -> Any:
         try:
@@ -217,9 +212,7 @@ class _Others:
     def copy_until(self, limit: Fraction | None) -> None:
         """Copy packets up to a time in seconds, so that the file is interleaved; None: all."""
         while self._next is not None:
-            packet = self._next
-            time = packet.dts if packet.dts is not None else packet.pts
-            if time is not None and limit is not None and time * packet.time_base > limit:
+            if limit is not None and is_later(self._next, limit):
                 return
-            self._muxer.copy(packet)
+            self._muxer.copy(self._next)
             self._next = next(self._packets, None)

@@ -6,7 +6,6 @@ cut. So a segment is a file of packets as the encoder gave them, with a checksum
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from elir_trt.extras import needs
+from elir_trt.files import written_whole
 from elir_trt.io.video_frame import Position
 
 with needs("av", extra="video", what="writing videos"):
@@ -53,21 +53,12 @@ def write_segment(path: Path, packets: Sequence[Any], end: Position) -> Segment:
     Raises:
         OSError: the disk is full or refuses; nothing stays behind.
     """
-    temporary = path.with_suffix(".part")
     sum_ = 0
-    try:
-        with open(temporary, "wb") as file:
-            for piece in _pieces(packets):
-                sum_ = zlib.crc32(piece, sum_)
-                file.write(piece)
-            file.write(_END.pack(end.frames, end.pts, end.checksum, len(packets), sum_))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with written_whole(path, durable=True) as temporary, open(temporary, "wb") as file:
+        for piece in _pieces(packets):
+            sum_ = zlib.crc32(piece, sum_)
+            file.write(piece)
+        file.write(_END.pack(end.frames, end.pts, end.checksum, len(packets), sum_))
     return Segment(path, end, tuple(packet.pts for packet in packets))
 
 
@@ -77,15 +68,6 @@ def _pieces(packets: Sequence[Any]) -> Iterator[bytes]:
         data = bytes(packet)
         yield _PACKET.pack(len(data), packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe)
         yield data
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names of a folder's files on the disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def read_segment(path: Path) -> Segment | None:

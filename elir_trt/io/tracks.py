@@ -96,6 +96,12 @@ class Tracks:
         self.container.close()
 
 
+def is_later(packet: av.Packet[Any], limit: Fraction) -> bool:
+    """Whether a packet comes after ``limit``, in seconds, in the order of a file; one without a time does not."""
+    time = packet.dts if packet.dts is not None else packet.pts
+    return time is not None and time * packet.time_base > limit
+
+
 def within(packet: av.Packet[Any], selection: Selection, end: Fraction | None) -> bool:
     """Whether a packet lies in the part that is wanted; its times are made to count from there.
 

@@ -11,7 +11,7 @@ from elir_trt.errors import MediaError
 from elir_trt.io.addresses import is_file
 from elir_trt.io.encoding import EncodeOptions
 from elir_trt.io.job import Job, input_identity
-from elir_trt.io.progress import ProgressCallback
+from elir_trt.io.progress import ProgressCallback, after
 from elir_trt.io.pumping import PumpReport
 from elir_trt.io.reader import VideoReader
 from elir_trt.io.resuming import ResumableSink
@@ -95,7 +95,7 @@ def restore_video(
             raise
         before = job.frames
         try:
-            done = run(reader, sink=sink_, progress=_behind(progress, before))
+            done = run(reader, sink=sink_, progress=None if progress is None else after(progress, before))
         except (KeyboardInterrupt, SystemExit) as error:
             total = f" of {reader.frames}" if reader.frames else ""
             how = "the film is finished" if job.finished else "run the same command to go on"
@@ -143,14 +143,3 @@ def _open_job(
         say(f"{target}: goes on behind frame {job.frames}{total}")
         reader.go_to(job.segments[-1].end)
     return job
-
-
-def _behind(progress: ProgressCallback | None, before: int) -> ProgressCallback | None:
-    """Progress that counts the frames of an earlier run too."""
-    if progress is None or not before:
-        return progress
-
-    def told(done: int, total: int | None, fps: float) -> None:
-        progress(done + before, total, fps)
-
-    return told

@@ -18,7 +18,7 @@ from elir_trt.io.encoding import CONTAINERS, EncodeOptions, FrameMaker, choose
 from elir_trt.io.muxing import Muxer
 from elir_trt.io.paths import check_writable
 from elir_trt.io.reader import VideoReader
-from elir_trt.io.tracks import within
+from elir_trt.io.tracks import is_later, within
 
 with needs("av", extra="video", what="writing videos"):
     import av
@@ -133,8 +133,10 @@ class VideoWriter:
             ValueError: the frame has another size.
         """
         if rgb.dtype not in (np.uint8, np.uint16) or rgb.shape != (*self.size, 3):
-            raise ValueError(f"frame is {rgb.dtype} {rgb.shape}; this file takes uint8 {(*self.size, 3)}")
-        step = max(1, round(1 / (self.encoding.rate * self.time_base)))
+            raise ValueError(
+                f"frame is {rgb.dtype} {rgb.shape}; this file takes uint8 or uint16 {(*self.size, 3)}"
+            )
+        step = self.encoding.step
         pts = self._next_pts if pts is None else pts
         frame = self._make(rgb, pts, duration or step, alpha)
         self._next_pts = pts + (duration or step)
@@ -165,9 +167,7 @@ class VideoWriter:
     def _copy_until(self, limit: Fraction | None) -> None:
         """Copy waiting packets up to a time: the file stays interleaved although encoders lag behind."""
         while self._waiting:
-            packet = self._waiting[0]
-            time = packet.dts if packet.dts is not None else packet.pts
-            if time is not None and limit is not None and time * packet.time_base > limit:
+            if limit is not None and is_later(self._waiting[0], limit):
                 return
             self._muxer.copy(self._waiting.popleft())
 
