@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kInterruptEvery{50};
 constexpr std::size_t kHistory = 1024;
-constexpr float kMostDeadline = 3.6e6F;  // an hour
 
 // The depth, before anything is allocated for it.
 std::size_t checked_depth(std::size_t depth, const Pipeline& pipeline) {
@@ -37,9 +36,9 @@ void check_depth(std::size_t depth) {
 }
 
 void Latency::check() const {
-  if (deadline_ms && !(*deadline_ms > 0.0F && *deadline_ms <= kMostDeadline)) {
+  if (deadline_ms && !(*deadline_ms > 0.0F && *deadline_ms <= kMaxDeadlineMs)) {
     throw std::invalid_argument("deadline_ms is " + std::to_string(*deadline_ms) +
-                                "; expected more than 0, at most " + std::to_string(kMostDeadline));
+                                "; expected more than 0, at most " + std::to_string(kMaxDeadlineMs));
   }
 }
 

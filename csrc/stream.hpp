@@ -29,6 +29,8 @@ struct Latency {
 
 // Most slots of a ring.
 constexpr std::size_t kMaxDepth = 4096;
+// Longest deadline, in milliseconds: an hour.
+constexpr float kMaxDeadlineMs = 3.6e6F;
 // Throws std::invalid_argument if a ring cannot have so many.
 void check_depth(std::size_t depth);
 

@@ -26,8 +26,6 @@ from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
 
 Order = Literal["rgb", "bgr"]
-#: An hour.
-LONGEST_DEADLINE_MS = 3.6e6
 
 
 def open(
@@ -277,9 +275,9 @@ class Restorer(Closing):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
-        if deadline_ms is not None and not 0.0 < deadline_ms <= LONGEST_DEADLINE_MS:
+        if deadline_ms is not None and not 0.0 < deadline_ms <= _core.MAX_DEADLINE_MS:
             raise ValueError(
-                f"deadline_ms is {deadline_ms}; expected more than 0, at most {LONGEST_DEADLINE_MS:g}"
+                f"deadline_ms is {deadline_ms}; expected more than 0, at most {_core.MAX_DEADLINE_MS:g}"
             )
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}; expected 0 to 2**64 - 1")

@@ -140,13 +140,13 @@ class HostDevice final : public Device {
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, count * sizeof(float));
   }
 
-  void average_over_time(const void* images, void* decoded, TileRun run, float* state, float*) override {
+  void average_over_time(const void* images, void* decoded, TileRun run, float* state, float* maps) override {
     const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
     const std::size_t size = geometry_.image_size();
     for (std::size_t i = 0; i < run.count; ++i) {
-      average_.tile(shape, static_cast<const float*>(images) + i * size,
-                    static_cast<float*>(decoded) + i * size,
-                    state + (run.first + i) * kTemporalPlanes * static_cast<std::size_t>(shape.plane()));
+      average_.tile(
+          shape, static_cast<const float*>(images) + i * size, static_cast<float*>(decoded) + i * size,
+          state + (run.first + i) * kTemporalPlanes * static_cast<std::size_t>(shape.plane()), maps);
     }
   }
 

@@ -5,11 +5,11 @@
 
 namespace elir::host {
 
-void TemporalAverage::tile(const TemporalShape& shape, const float* image, float* decoded, float* last) {
+void TemporalAverage::tile(const TemporalShape& shape, const float* image, float* decoded, float* last,
+                           float* maps) {
   const auto count = static_cast<std::size_t>(shape.blocks());
   const auto width = static_cast<std::size_t>(shape.width);
-  blocks_.resize(4 * count);
-  levels_.resize(2 * count);
+  float* levels = maps + 4 * count;
   ratio_.resize(width);
   flicker_.resize(width);
   for (int row = 0; row < shape.rows; ++row) {
@@ -26,7 +26,7 @@ void TemporalAverage::tile(const TemporalShape& shape, const float* image, float
         sum.activity += activity_[x];
       }
       const TemporalBlock block = temporal_means(sum, (bottom - top) * (right - left));
-      float* to = blocks_.data() + std::ptrdiff_t(row) * shape.columns + column;
+      float* to = maps + std::ptrdiff_t(row) * shape.columns + column;
       to[0] = block.change;
       to[count] = block.drift;
       to[2 * count] = block.noise;
@@ -35,14 +35,14 @@ void TemporalAverage::tile(const TemporalShape& shape, const float* image, float
   }
   for (int row = 0; row < shape.rows; ++row) {
     for (int column = 0; column < shape.columns; ++column) {
-      const TemporalLevel level = temporal_level(blocks_.data(), shape, row, column);
-      float* to = levels_.data() + std::ptrdiff_t(row) * shape.columns + column;
+      const TemporalLevel level = temporal_level(maps, shape, row, column);
+      float* to = levels + std::ptrdiff_t(row) * shape.columns + column;
       to[0] = level.change;
       to[count] = level.flicker;
     }
   }
   for (int y = 0; y < shape.height; ++y) {
-    spread_row(shape, y);
+    spread_row(shape, y, levels);
     average_row(shape, y, decoded, last);
   }
 }
@@ -76,7 +76,7 @@ void TemporalAverage::add_row(const TemporalShape& shape, int y, const float* im
   add(shape.width - 1, 0);
 }
 
-void TemporalAverage::spread_row(const TemporalShape& shape, int y) {
+void TemporalAverage::spread_row(const TemporalShape& shape, int y, const float* levels) {
   const BetweenBlocks v(y);
   const std::ptrdiff_t above = std::ptrdiff_t(temporal::clamped(v.first, shape.rows)) * shape.columns;
   const std::ptrdiff_t below = std::ptrdiff_t(temporal::clamped(v.first + 1, shape.rows)) * shape.columns;
@@ -100,8 +100,8 @@ void TemporalAverage::spread_row(const TemporalShape& shape, int y) {
       }
     }
   };
-  spread(levels_.data(), ratio_);
-  spread(levels_.data() + shape.blocks(), flicker_);
+  spread(levels, ratio_);
+  spread(levels + shape.blocks(), flicker_);
 }
 
 void TemporalAverage::average_row(const TemporalShape& shape, int y, float* decoded, float* last) const {

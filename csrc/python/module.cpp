@@ -121,5 +121,6 @@ PYBIND11_MODULE(_core, module) {
   elir::python::bind_devices(module);
   elir::python::bind_noise(module);
   module.attr("MAX_DEPTH") = elir::kMaxDepth;
+  module.attr("MAX_DEADLINE_MS") = elir::kMaxDeadlineMs;
   elir::python::watch_exit();
 }

@@ -74,5 +74,5 @@ def test_everything_has_a_docstring(name: str) -> None:
 def test_the_stub_has_everything() -> None:
     assert _core.__doc__
     public = {name for name in vars(_core) if not name.startswith("_")}
-    assert public == {name for name in NAMED if "." not in name} | {"MAX_DEPTH"}
+    assert public == {name for name in NAMED if "." not in name} | {"MAX_DEPTH", "MAX_DEADLINE_MS"}
     assert len(FUNCTIONS) > 20 and len(NAMED) > 60
