@@ -37,8 +37,6 @@ from elir_trt.training.start import can_start_as_identity, deepened, start_as_id
 Phase = Literal["autoencoder", "joint", "flow"]
 Progress = Callable[[dict[str, float]], None]
 
-#: Loss "psnr": squared errors from here down (45 dB) count for little more.
-LOG_FLOOR = 3e-5
 #: Loss "psnr": makes gradients about as long as those of "l1" at 30 dB, for the same clipping.
 LOG_SCALE = 0.02
 
@@ -57,7 +55,11 @@ class Settings:
         loss: of pixels ("joint"): "l1", or "psnr", the mean of the logarithms of each image's squared error, which
             gives hardly noisy images the weight that they have in the mean of PSNRs (Chen et al., "Simple Baselines
             for Image Restoration", ECCV 2022).
+        log_floor: loss "psnr": squared errors from here down count for little more. 3e-5 is 45 dB, 4e-4 34 dB; the
+            higher, the more of the gradient goes to heavy noise.
         clean_share: part of the batch that is fed clean ("joint"), for the latents of clean images.
+        latent_noise: standard deviation, up to which noise is added to the latents that the decoder is given
+            ("joint"), another one for each image: a decoder that bears it can take what the steps make of a latent.
         straight: first part of the phase that uses plain flow matching ("flow"); 0 is as published. The
             consistency loss learns from t = 1 backwards, which a short training does not finish.
         freeze_coarse: train the velocity field alone ("flow"); False is as published.
@@ -78,7 +80,9 @@ class Settings:
     warm_up: int = 200
     cooling: float | None = None
     loss: Literal["l1", "psnr"] = "l1"
+    log_floor: float = 3e-5
     clean_share: float = 0.0625
+    latent_noise: float = 0.0
     straight: float = 0.0
     freeze_coarse: bool = False
     teacher: Literal["encoder", "coarse"] = "encoder"
@@ -263,11 +267,15 @@ class Trainer:
             return {"loss": loss, "ceiling": loss}
         count = max(1, round(len(x) * self.settings.clean_share))
         fed = torch.cat([x[:count], y[count:]])
-        decoded = self.model.dec(self.model.mmse(self.model.enc(fed)), fed).float()
+        latent = self.model.mmse(self.model.enc(fed))
+        if self.settings.latent_noise:
+            deviation = self.settings.latent_noise * torch.rand(len(fed), 1, 1, 1, device=latent.device)
+            latent = latent + deviation * torch.randn_like(latent)
+        decoded = self.model.dec(latent, fed).float()
         ceiling, restored = F.l1_loss(decoded[:count], x[:count]), F.l1_loss(decoded[count:], x[count:])
         if self.settings.loss == "psnr":
             squared = (decoded - x).square().mean(dim=(1, 2, 3))
-            loss = LOG_SCALE * torch.log(squared + LOG_FLOOR).mean()
+            loss = LOG_SCALE * torch.log(squared + self.settings.log_floor).mean()
         else:
             loss = F.l1_loss(decoded, x)
         return {"loss": loss, "restored": restored, "ceiling": ceiling}
