@@ -112,10 +112,6 @@ def build(
     """
     began = time.perf_counter()
     weights = Path(weights)
-    if recipe.architecture.skip != "none":
-        raise BuildError(
-            f'architecture.skip is {recipe.architecture.skip!r}; engines need a decoder without one: "none"'
-        )
     size = size or recipe.size
     for name, value in zip(("height", "width"), size, strict=True):
         if value <= 0 or value % SIZE_MULTIPLE:
