@@ -248,12 +248,12 @@ def session(data: bytes) -> Any:
 
 
 def run_file(data: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[np.float32]]:
-    """Outputs of a file for these inputs, which are cast to the types it has."""
+    """Outputs of a file for these inputs, which are cast to the types it has; what it does not take is passed over."""
     opened = session(data)
     types = {i.name: np.float16 if "float16" in i.type else np.float32 for i in opened.get_inputs()}
     results = []
     for feed in feeds:
-        (output,) = opened.run(None, {name: value.astype(types[name]) for name, value in feed.items()})
+        (output,) = opened.run(None, {name: feed[name].astype(kind) for name, kind in types.items()})
         results.append(cast("npt.NDArray[np.float32]", np.asarray(output, dtype=np.float32)))
     return results
 
