@@ -248,7 +248,7 @@ def session(data: bytes) -> Any:
 
 
 def run_file(data: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[np.float32]]:
-    """Outputs of a file for these inputs, which are cast to the types it has; what it does not take is passed over."""
+    """Outputs of a file for these inputs, cast to the types it has; what it does not take is passed over."""
     opened = session(data)
     types = {i.name: np.float16 if "float16" in i.type else np.float32 for i in opened.get_inputs()}
     results = []

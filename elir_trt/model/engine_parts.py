@@ -32,24 +32,29 @@ class _VelocityPart(nn.Module):
 
 
 class _GatedDecoderPart(nn.Module):
-    """A decoder with a skip: patches are projected by a strided convolution, and one head writes pixels and gates."""
+    """A decoder with a skip: the projection of patches is a strided convolution, and the gate has its constants."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         assert decoder.entry is not None and decoder.gate is not None
-        first, *middle, head = decoder.layers
+        self.first, *middle, self.head = decoder.layers
+        self.middle = nn.Sequential(*middle)
         self.unshuffle = decoder.unshuffle
-        self.first, self.middle = first, nn.Sequential(*middle)
         self.entry = _patch_projection(decoder.entry, decoder.downscale)
-        self.head = _joined_heads(cast(nn.Conv2d, head), decoder.gate)
+        self.gate = decoder.gate
+        assert self.gate.bias is not None
+        with torch.no_grad():
+            self.gate.weight.mul_(GATE_SLOPE)
+            self.gate.bias.mul_(GATE_SLOPE).add_(GATE_START)
 
     def forward(self, latent: Tensor, image: Tensor) -> Tensor:
         latent = LATENT_RANGE * torch.tanh(latent / LATENT_RANGE)
-        written = self.head(self.middle(self.first(latent) + self.entry(image)))
+        features = self.middle(self.first(latent) + self.entry(image))
+        decoded, gate = self.head(features), torch.sigmoid(self.gate(features))
         if self.unshuffle > 1:
-            written = F.pixel_shuffle(written, self.unshuffle)
-        decoded, gate = written.chunk(2, dim=1)
-        blended: Tensor = decoded + torch.sigmoid(gate) * (image - decoded)
+            # Each by itself: no backend splits what came out of one shuffle for nothing.
+            decoded, gate = (F.pixel_shuffle(written, self.unshuffle) for written in (decoded, gate))
+        blended: Tensor = decoded + gate * (image - decoded)
         return blended
 
 
@@ -62,22 +67,12 @@ def _patch_projection(projection: nn.Conv2d, size: int) -> nn.Conv2d:
     return result
 
 
-def _joined_heads(head: nn.Conv2d, gate: nn.Conv2d) -> nn.Conv2d:
-    """One 3x3 convolution that gives what ``head`` (3x3) gives, and then what the gate's sigmoid is given."""
-    result = nn.Conv2d(head.in_channels, head.out_channels + gate.out_channels, 3, padding=1)
-    assert head.bias is not None and gate.bias is not None and result.bias is not None
-    with torch.no_grad():
-        result.weight.copy_(torch.cat([head.weight, GATE_SLOPE * F.pad(gate.weight, (1, 1, 1, 1))]))
-        result.bias.copy_(torch.cat([head.bias, GATE_SLOPE * gate.bias + GATE_START]))
-    return result
-
-
 def part_module(model: Elir, part: str) -> nn.Module:
     """The module that an engine of ``part`` runs, as a copy.
 
     Folded for speed, equal up to rounding: the encoder's unshuffling into its first convolution, the decoder's
-    upsampling into transposed convolutions and its skip into two convolutions, the velocity's last projection into
-    the convolution before it.
+    upsampling into transposed convolutions and what its skip takes of patches into a strided one, the velocity's last
+    projection into the convolution before it.
     """
     if part == "encoder":
         encoder = copy.deepcopy(model.enc)
