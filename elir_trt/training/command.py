@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def train(
     flow_share: float = FLOW_SHARE,
     phases: tuple[Settings, ...] = PHASES,
     report: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a recipe's model, or go on with a training that was stopped.
 
@@ -75,6 +77,7 @@ def train(
         phases: how each phase trains.
         report: is called about once a minute with the phase (from 1), the mean losses since the last call, and PSNR
             (dB) and SSIM on held-out crops without a step and with all of them.
+        say: is called with the machine and the type that a phase computes in, when it begins or goes on.
 
     Returns:
         the checkpoint's path.
@@ -108,6 +111,7 @@ def train(
             replace(settings),
             seed=seed + index,
             device=chosen,
+            say=say,
         )
         trainer.resume()
 
