@@ -59,7 +59,9 @@ def live(
         Number, typer.Option("--max-age-ms", help="Frames that are older are given up.")
     ] = None,
     depth: Annotated[int, typer.Option(min=1, help="Frames in the stream's ring.")] = 2,
-    duration: Annotated[Number, typer.Option(help="Seconds to run; default: until it is stopped.")] = None,
+    duration: Annotated[
+        Number, typer.Option(help="Seconds to run from the first result on; default: until it is stopped.")
+    ] = None,
     size: Annotated[
         Text, typer.Option(help="HEIGHTxWIDTH to ask a camera for.", rich_help_panel=_SOURCE)
     ] = None,

@@ -75,7 +75,7 @@ class Session:
             settings: to begin with.
             offered: bundles that may be changed to, besides the first.
             depth: of the stream's ring.
-            duration_s: seconds to run; None: until something ends it.
+            duration_s: seconds to run from the first result on; None: until something ends it.
             say: called with a line when frames fail.
 
         Raises:
@@ -87,7 +87,8 @@ class Session:
         self._sink = sink
         self._open = open_restorer
         self._depth = depth
-        self._end_s = None if duration_s is None else time.monotonic() + duration_s
+        self._duration_s = duration_s
+        self._end_s: float | None = None
         self._say = say
         self._restorers: dict[str, Any] = {}
         self._changing = threading.Lock()
@@ -234,6 +235,8 @@ class Session:
     def write(self, result: Result, frame: Frame) -> None:
         """Pass a result to the sinks."""
         self._failures = 0
+        if self._duration_s is not None and self._end_s is None:
+            self._end_s = time.monotonic() + self._duration_s
         self._sink.write(result, frame)
 
     @property

@@ -45,18 +45,19 @@ class Playback(Source):
     def __iter__(self) -> Iterator[LiveFrame]:
         """Give frames at their times."""
         start_s = time.monotonic()
-        end_s = 0.0
+        begin_s = stamp_s = 0.0
+        step_s = 1.0 / float(self._reader.rate or 25)
         while True:
             for frame in self._reader:
                 assert frame.timestamp_s is not None
-                stamp_s = end_s + frame.timestamp_s
+                stamp_s = begin_s + frame.timestamp_s
                 due_s = start_s + stamp_s / self._speed
                 if self._stop.wait(max(0.0, due_s - time.monotonic())):
                     return
                 yield LiveFrame(frame.pixels, stamp_s, frame.origin, captured_s=max(due_s, start_s))
             if not self._loop:
                 return
-            end_s = (time.monotonic() - start_s) * self._speed
+            begin_s = stamp_s + step_s  # the last frame is shown as long as the others
             self._reader.close()
             self._reader = VideoReader(self._path, damaged="warn")
 
