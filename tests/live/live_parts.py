@@ -58,6 +58,8 @@ class SlowStream:
                 index, frame, timestamp, begun_s = self.waiting.popleft()
                 self.busy = True
             time.sleep(self.restorer.seconds)
+            if self.options["format"] != self.options["output_format"]:
+                frame = frame[:, :, ::-1]
             found: Any = ElirError("broken") if self.restorer.broken else 255 - frame
             latency_ms = (time.monotonic() - begun_s) * 1e3
             stages = {"direct": 1.0, "total": 1.0}

@@ -222,7 +222,7 @@ def command(*words: object) -> list[str]:
 def test_the_command_records_a_test_pattern(tmp_path: Path) -> None:
     film = tmp_path / "a.mp4"
     done = subprocess.run(
-        command("test:96x64@20", "-o", film, "--duration", 3, "--max-age-ms", 900, "--json"),
+        command("test:96x64@20", "-o", film, "--duration", 3, "--json"),
         capture_output=True,
         text=True,
         cwd="/",
@@ -231,8 +231,8 @@ def test_the_command_records_a_test_pattern(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with VideoReader(film) as reader:
         frames = list(reader)
-    assert len(frames) > 5 and frames[0].pixels.shape == (64, 96, 3)
-    assert frames[-1].timestamp_s is not None and 1.0 < frames[-1].timestamp_s < 3.5
+    assert len(frames) > 2 and frames[0].pixels.shape == (64, 96, 3)
+    assert frames[-1].timestamp_s is not None and 0.5 < frames[-1].timestamp_s < 4.0
     import json
 
     last = json.loads(done.stdout.splitlines()[-1])

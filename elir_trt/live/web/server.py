@@ -41,9 +41,9 @@ _MESSAGE_BYTES = 4096
 # A wrong token costs its guesser as much time, and nobody else any.
 _REFUSAL_S = 0.5
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer" a browser does not say where its forms come from
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
@@ -91,6 +91,7 @@ class Page(LiveSink):
         self._session: Session | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="elir-page", daemon=True)
+        self._started = threading.Event()
         self._number = 0
         self._latest: tuple[Result, Frame] | None = None
 
@@ -110,6 +111,7 @@ class Page(LiveSink):
         """
         self._session = session
         self._thread.start()
+        self._started.wait()
 
     def write(self, result: Result, frame: Frame) -> None:
         """Give a result to the viewers who are ready for one."""
@@ -142,16 +144,18 @@ class Page(LiveSink):
     def _run(self) -> None:
         loop = self._loop
         asyncio.set_event_loop(loop)
-        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         try:
             loop.run_until_complete(runner.setup())
-            loop.run_until_complete(web.SockSite(runner, self._socket, shutdown_timeout=1.0).start())
+            loop.run_until_complete(web.SockSite(runner, self._socket).start())
+            self._started.set()
             telling = loop.create_task(self._tell_stats())
             loop.run_forever()
             telling.cancel()
             loop.run_until_complete(runner.cleanup())
             loop.run_until_complete(loop.shutdown_default_executor())
         finally:
+            self._started.set()
             loop.close()
 
     def _application(self) -> web.Application:
@@ -183,7 +187,7 @@ class Page(LiveSink):
         try:
             response: web.StreamResponse = await handler(request)
         except web.HTTPException as error:
-            response = error
+            response = _refusal(error.status, error.reason)
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response
@@ -277,8 +281,8 @@ class Page(LiveSink):
 
     async def _mjpeg(self, request: web.Request) -> web.StreamResponse:
         boundary = "frame"
-        response = web.StreamResponse(headers=_HEADERS)
-        response.content_type = f"multipart/x-mixed-replace; boundary={boundary}"
+        kind = f"multipart/x-mixed-replace; boundary={boundary}"
+        response = web.StreamResponse(headers={**_HEADERS, "Content-Type": kind})
         await response.prepare(request)
         queue: asyncio.Queue[Picture] = asyncio.Queue(1)
         self._hub.plain.add(queue)

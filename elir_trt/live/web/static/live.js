@@ -87,8 +87,9 @@ async function show(picture) {
       createImageBitmap(picture.after),
       picture.before ? createImageBitmap(picture.before) : null,
     ]);
-    draw(byId("after"), after, after);
-    if (before) draw(byId("before"), before, after);
+    const { width, height } = after;
+    draw(byId("after"), after, width, height);
+    if (before) draw(byId("before"), before, width, height);
     byId("waiting").hidden = true;
     measure(picture.header);
   } catch (error) {
@@ -106,12 +107,9 @@ async function show(picture) {
 }
 
 // Both canvases have the restored picture's size, so that they lie on each other where it is larger.
-function draw(canvas, bitmap, size) {
-  if (canvas.width !== size.width || canvas.height !== size.height) {
-    canvas.width = size.width;
-    canvas.height = size.height;
-  }
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, size.width, size.height);
+function draw(canvas, bitmap, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
 }
 
