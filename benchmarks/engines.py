@@ -33,9 +33,8 @@ from elir_trt.backends.openvino import cpu_name
 from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.degradations import gaussian_noise, to_uint8
 from elir_trt.metrics import psnr
-from elir_trt.tuning.candidates import Candidate, uniform
+from elir_trt.tuning.candidates import Candidate, describe, uniform
 from elir_trt.tuning.choice import open_engines
-from elir_trt.tuning.measure import describe
 from elir_trt.tuning.timing import Bench
 
 Image = npt.NDArray[np.uint8]

@@ -51,8 +51,9 @@ def open(
             another backend of the bundle and warns why, "rebuild" builds them again where the bundle is portable,
             "raise" raises.
         tune: a portable bundle has no engines. The first time that a machine opens it they are made, compared with
-            float32, and timed, and the fastest are kept in the user's cache: "auto" takes some seconds for that,
-            "full" measures longer, "off" not at all, with float32 on the CPU where nothing was measured before.
+            float32, and timed, and the fastest are kept in the user's cache: "auto" takes some seconds for that, on a
+            GPU up to two minutes more than FP16 engines take to build, "full" measures longer, "off" not at all, with
+            float32 on the CPU and FP16 on a GPU where nothing was measured before.
         max_memory: bytes, or a text such as "2GB", that this process should stay below while it restores one stream
             on the CPU: larger frames are cut into smaller tiles then. None: what is free on the machine, and tiles of
             2048x2048 pixels at most. What a frame itself takes is not less for it (:meth:`Restorer.geometry`).
@@ -126,8 +127,7 @@ class Restorer(Closing):
     Attributes:
         bundle: what runs; another than was opened where its engines were built again.
         engines: of it, opened by a backend.
-        choice: of their precisions, where they were made for this machine; None: the bundle had its engines with it,
-            or they are a GPU's.
+        choice: of their precisions, where they were made for this machine; None: the bundle had its engines with it.
         order: channel order of frames, in and out.
         max_memory: bytes that the process should stay below; None: what the machine has.
     """

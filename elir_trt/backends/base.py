@@ -7,7 +7,7 @@ on the host device, while recording on CUDA.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -202,7 +202,7 @@ class Backend(Protocol):
         by_part: whether parts may have precisions of their own, and be quantized.
         lowers_precision: it takes float32 files and lowers the precision itself.
         tunes: it is a :class:`TunableBackend`.
-        rebuilds: engines are of one machine, and are built again from the ONNX files of a portable bundle.
+        rebuilds: engines that a bundle holds are of one machine, and are built again from the ONNX files beside them.
         quantized_residuals: what is added to a convolution in 8 bits should be in 8 bits too, so that both are one
             kernel.
     """
@@ -285,17 +285,28 @@ class TunedSource(Protocol):
 
     Attributes:
         path: of the bundle, for messages.
+        digest: of the bundle.
         recipe: of the bundle.
         condition_width: numbers in one row of the conditioning table.
+        size, batch: of the inputs that the bundle was built for.
+        whole: precision of what is not quantized, where the parts share one.
     """
 
     path: Path
+    digest: str
     recipe: Recipe
     condition_width: int
+    size: tuple[int, int]
+    batch: int
+    whole: Precision
 
     @property
     def precisions(self) -> Mapping[str, PartPrecision]:
         """Of each part."""
+
+    @property
+    def cache(self) -> Path | None:
+        """Folder for what speeds up compilations and starts; None: nothing is kept."""
 
     def engine(self, part: str, size: tuple[int, int], batch: int) -> bytes:
         """The engine of a part for ``batch`` inputs of ``size``, made where there is none."""
@@ -311,10 +322,18 @@ class TunableBackend(Backend, Protocol):
     """A backend that makes engines of a portable bundle in several precisions, of which the fastest are taken."""
 
     def tuned_precisions(self) -> tuple[PartPrecision, ...]:
-        """The precisions that this machine's engines can have, the safe one first.
+        """The precisions that this machine's engines can have, those that are safe first.
 
         Raises:
             BackendError: the backend cannot be imported.
+        """
+
+    def form(self, kept: Collection[PartPrecision], precision: PartPrecision) -> PartPrecision | None:
+        """Which of the forms of a part its engine in a precision is made of; None: it cannot be made here.
+
+        Args:
+            kept: the forms that a bundle has of the part.
+            precision: of the engine.
         """
 
     def engine_version(self) -> str:
@@ -324,19 +343,31 @@ class TunableBackend(Backend, Protocol):
         """The processor that engines are bound to: its name and what it can do."""
 
     def compile_tuned(
-        self, onnx: bytes, part: str, precision: PartPrecision, shapes: Mapping[str, Sequence[int]]
+        self,
+        onnx: bytes,
+        part: str,
+        precision: PartPrecision,
+        shapes: Mapping[str, Sequence[int]],
+        options: CompileOptions,
     ) -> bytes:
         """Make the engine of a part.
 
         Args:
-            onnx: the part in float32 or FP16, or quantized where the precision is.
+            onnx: the part in the form that :meth:`form` names.
             part: which.
             precision: of the engine.
             shapes: of its tensors.
+            options: the precision in them is that of what is not quantized, where the parts share one. What
+                ``progress`` raises ends it, and is raised.
 
         Raises:
-            BackendError: it refuses the part.
+            BackendError, BuildError: it refuses the part.
         """
+
+    def reason_against_engine(
+        self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision
+    ) -> str | None:
+        """As :meth:`reason_against`, of engines that were compiled."""
 
     def joins(self, precisions: Mapping[str, PartPrecision]) -> bool:
         """Whether :data:`elir_trt.parts.DIRECT_PARTS` in these precisions go into one engine."""

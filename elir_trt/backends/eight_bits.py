@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -104,3 +104,12 @@ def to_fp8(model: onnx.ModelProto) -> None:
     for name in list(arrays):
         if arrays[name].data_type == TensorProto.INT8:  # pragma: no cover
             raise BuildError(f"{model.graph.name}: {name} is INT8 still")
+
+
+def changed(data: bytes, change: Callable[[onnx.ModelProto], object]) -> bytes:
+    """A file after a change to its model, without the types that were noted for what is in between."""
+    model = onnx.load_model_from_string(data)
+    change(model)
+    del model.graph.value_info[:]
+    found: bytes = model.SerializeToString()
+    return found

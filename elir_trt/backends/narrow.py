@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from elir_trt.backends.tensorrt_rewrite import infer_shapes
+from elir_trt.recipe import Precision
 
 Half = Literal["fp16", "bf16"]
 _TYPES: Mapping[Half, int] = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -105,3 +106,13 @@ def narrow(data: bytes, half: Half, wide: Sequence[str] = ()) -> bytes:
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = kind
     return bytes(model.SerializeToString())
+
+
+def narrow_to(data: bytes, precision: Precision) -> bytes:
+    """A file whose inputs are float32 in another precision; any other file, and float32, as it is."""
+    if precision == "fp32":
+        return data
+    inputs = onnx.load_model_from_string(data).graph.input
+    if not any(value.type.tensor_type.elem_type == TensorProto.FLOAT for value in inputs):
+        return data
+    return narrow(data, precision)

@@ -11,7 +11,7 @@ import importlib.util
 import io
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,13 @@ class OpenVino:
         """Float32 is the safe one; INT8 runs on any CPU, fast or not."""
         return ("fp32", "int8", *(p for p in cpu_precisions() if p != "fp32"))
 
+    def form(self, kept: Collection[PartPrecision], precision: PartPrecision) -> PartPrecision | None:
+        """The very form where it is quantized; else the best float, which is lowered to the precision."""
+        if not precision.startswith(("fp", "bf")):
+            return precision if precision in kept else None
+        floats: tuple[PartPrecision, ...] = ("fp32", "fp16", "bf16")
+        return next((form for form in floats if form in kept), None)
+
     def engine_version(self) -> str:
         """OpenVINO's, with its build."""
         return str(_core().get_versions("CPU")["CPU"].build_number)
@@ -196,13 +203,24 @@ class OpenVino:
         return f"{cpu_name()} ({vendor}), {available_cpus()} CPUs: {' '.join(sorted(flags))}"
 
     def compile_tuned(
-        self, onnx: bytes, part: str, precision: PartPrecision, shapes: Mapping[str, Sequence[int]]
+        self,
+        onnx: bytes,
+        part: str,
+        precision: PartPrecision,
+        shapes: Mapping[str, Sequence[int]],
+        options: CompileOptions,
     ) -> bytes:
         """Compile and export."""
         try:
             return _exported(_reshaped(onnx, shapes), _hint(precision))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO refuses the {part} in {precision}: {error}") from error
+
+    def reason_against_engine(
+        self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision
+    ) -> None:
+        """Its engines are timed."""
+        return None
 
     def joins(self, precisions: Mapping[str, PartPrecision]) -> bool:
         """Where all that is not quantized has one type, as a model has."""

@@ -68,7 +68,7 @@ class EngineBuild:
 
     def plan(self) -> Plan | None:
         """Its kernels; None: they cannot be read, as in all versions of full TensorRT."""
-        return _plan(self.data, self.flavour)
+        return plan_of(self.data, self.flavour)
 
 
 def build_engine(
@@ -150,7 +150,7 @@ def build_engine(
         return EngineBuild(
             data=data,
             layers=network.num_layers,
-            quantized_layers=_quantized_layers(network, _plan(data, api.flavour))
+            quantized_layers=_quantized_layers(network, plan_of(data, api.flavour))
             if _has_quantization(onnx)
             else 0,
             version=api.version,
@@ -168,7 +168,8 @@ def _has_quantization(onnx: bytes | str | Path) -> bool:
     return b"DequantizeLinear" in content
 
 
-def _plan(data: bytes, flavour: Flavour) -> Plan | None:
+def plan_of(data: bytes, flavour: Flavour) -> Plan | None:
+    """The kernels of an engine; None: they cannot be read, as in all versions of full TensorRT."""
     if flavour == "tensorrt-rtx":
         with contextlib.suppress(BuildError):  # The list of kernels is no promise of TensorRT-RTX.
             return read_plan(data)

@@ -78,12 +78,16 @@ def search_table(rows: Sequence[SearchRow]) -> Table:
 
 def choice_table(choice: Choice) -> Table:
     """What this machine measured of each part in each precision, all others in the safe one."""
-    table = plain_table("part", "precision", "ms", "PSNR dB", "")
+    from elir_trt.tuning.store import WHOLE
+
+    table = plain_table("part", "precision", "ms a frame" if choice.by_frame else "ms", "PSNR dB", "")
     for row in choice.rows:
-        chosen = choice.precisions[row.part] == row.precision
-        remark = "chosen" if chosen else "too far from float32" if row.fits is False else ""
+        parts = choice.precisions if row.part == WHOLE else (row.part,)
+        chosen = all(choice.precisions[part] == row.precision for part in parts)
+        remark = "chosen" if chosen else "too far from float32" if row.fits is False else row.reason
         psnr = "" if row.psnr is None else f"{row.psnr:.1f}"
-        table.add_row(row.part, row.precision, f"{row.ms:.1f}", psnr, remark)
+        ms = "" if row.ms is None else f"{row.ms:.2f}" if choice.by_frame else f"{row.ms:.1f}"
+        table.add_row(row.part, row.precision, ms, psnr, remark)
     if choice.ms is not None and choice.base_ms is not None:
         gain = f"{choice.base_ms / choice.ms:.2f} times as fast"
         table.add_row("a frame", "as chosen", f"{choice.ms:.1f}", f"{choice.psnr:.1f}", gain)

@@ -40,8 +40,8 @@ def make_engines(
     """Open a bundle, so that its engines are made and kept, and say what was chosen."""
     import elir_trt
     from elir_trt.bundle import Bundle
+    from elir_trt.tuning.candidates import describe
     from elir_trt.tuning.choice import choose_for
-    from elir_trt.tuning.measure import describe
 
     tune: Literal["full", "auto"] = "full" if full else "auto"
     with elir_trt.open(

@@ -15,7 +15,7 @@ from elir_trt.bundle import Bundle, cache_folder
 from elir_trt.errors import BackendError, BuildError, DeviceError, ElirWarning
 from elir_trt.tuning.candidates import Candidate, machine_key
 from elir_trt.tuning.measure import choose
-from elir_trt.tuning.rebuild import built_for_gpu, rebuild_engines
+from elir_trt.tuning.rebuild import rebuild_engines
 from elir_trt.tuning.store import Choice, Store, Tune
 
 #: What is done with engines that the device or its backend refuses.
@@ -113,7 +113,7 @@ def _candidates(bundle: Bundle, name: str, device: str, gpu: bool) -> list[tuple
     known = backends.registry()
     built = bundle.manifest.specification.backends
     if bundle.is_portable:
-        built = tuple(backend.name for backend in known if backend.tunes or backend.rebuilds)
+        built = tuple(backend.name for backend in known if backend.tunes)
     found: list[tuple[str, str]] = []
     if gpu and device != "cpu":
         here = [backend.name for backend in known if "cuda" in backend.devices and backend.installed()]
@@ -177,7 +177,7 @@ def choose_for(
         BackendError: the engines are of one size.
     """
     backend = backends.get(engines.name)
-    if not bundle.is_portable or not backend.tunes:
+    if not bundle.is_portable or not backend.tunes or engines.sizes() is not None:
         raise BackendError(
             f"{bundle.path}: {backend.title}'s engines are of the size that the bundle was built for; build one "
             f"with: elir-trt build {bundle.recipe.task} --size {size[0]}x{size[1]}"
@@ -192,9 +192,6 @@ _stores: dict[Path, Store] = {}
 def _made(bundle: Bundle, name: str, device: str, tune: Tune, say: Callable[[str], None]) -> Opened:
     """Engines for this machine of a portable bundle."""
     backend = backends.get(name)
-    if backend.rebuilds:
-        built = built_for_gpu(bundle, name, say)
-        return Opened(built, backend.load(built, device))
     if not backend.tunes:
         raise BackendError(
             f"{bundle.path}: is portable, and the backend {name} makes no engines of such a bundle; build one with: "
@@ -202,7 +199,7 @@ def _made(bundle: Bundle, name: str, device: str, tune: Tune, say: Callable[[str
         )
     tunable = cast(TunableBackend, backend)
     choice = choose(bundle, tunable, device, store(), tune, say)
-    source = Candidate(bundle, tunable, choice.precisions, store(), direct=choice.direct)
+    source = Candidate(bundle, tunable, choice.precisions, store(), direct=choice.direct, say=say)
     return Opened(bundle, tunable.load_tuned(source, device), choice)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from elir_trt.bundle import ReferenceFrames
 from elir_trt.tolerances import PartPrecision
-from elir_trt.tuning.timing import Bench
+from elir_trt.tuning.timing import Bench, FrameBench
 
 #: PSNR in dB of frames that are equal, of which there is no logarithm.
 EQUAL_DB = 120.0
@@ -26,7 +26,7 @@ class Gate:
 
     def squared_error(
         self,
-        bench: Bench,
+        bench: Bench | FrameBench,
         assignment: Mapping[str, PartPrecision],
         frames: int | None = None,
         steps: int | None = None,

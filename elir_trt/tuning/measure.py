@@ -1,5 +1,7 @@
 """Choosing the precisions of a portable bundle's parts on this machine, by measurement.
 
+What follows is how it is done on a CPU; on a GPU see :mod:`elir_trt.tuning.frames`.
+
 All parts take turns in every precision, so that what else the machine does is felt by all. Then assignments go
 through the gate, the fastest first; the first that keeps the bundle's bound is taken, if it is faster than the safe
 precisions. Where one fails, its parts are run alone, with all others in the safe precision: squared errors of
@@ -23,7 +25,8 @@ from elir_trt.bundle import Bundle, ReferenceFrames
 from elir_trt.errors import BackendError
 from elir_trt.parts import DIRECT_PARTS, PARTS
 from elir_trt.tolerances import PartPrecision
-from elir_trt.tuning.candidates import Candidate, Made, machine_key, uniform
+from elir_trt.tuning.candidates import Candidate, Made, describe, machine_key, safe_precision, uniform
+from elir_trt.tuning.frames import FrameMeasurement
 from elir_trt.tuning.gate import Gate, psnr_of
 from elir_trt.tuning.store import Choice, ChoiceRow, DirectKey, Store, Tune
 from elir_trt.tuning.timing import Bench, Frame
@@ -62,7 +65,9 @@ def choose(
         backend: that runs the engines.
         device: that they run on.
         store: of this machine.
-        tune: "auto" takes about :data:`AUTO_SECONDS` at most, "full" the time that it takes, "off" none.
+        tune: "auto" takes about :data:`AUTO_SECONDS` at most on the CPU, on a GPU
+            :data:`elir_trt.tuning.frames.AUTO_SECONDS` besides making the safe engines; "full" takes the time that it
+            takes, "off" none.
         say: is called with what is being done.
         size: height and width of the engines' input; None: the bundle's.
 
@@ -70,7 +75,7 @@ def choose(
         BackendError: the backend cannot be imported or started, or not even its safe engines keep the bundle's bound.
     """
     specification = bundle.manifest.specification
-    base = uniform(bundle, backend, backend.tuned_precisions()[0])
+    base = uniform(bundle, backend, safe_precision(bundle, backend))
     size = size or specification.size
     key = machine_key(bundle.digest, backend, size, 1)
     found = store.choice(key)
@@ -82,7 +87,11 @@ def choose(
         found = store.choice(key)
         if found is not None and (tune != "full" or found.tune == "full"):
             return found  # Another process was faster.
-        measurement = _Measurement(bundle, backend, device, size, tune, say)
+        measurement: _Measurement | FrameMeasurement
+        if device == "cpu":
+            measurement = _Measurement(bundle, backend, device, size, tune, say)
+        else:
+            measurement = FrameMeasurement(bundle, backend, device, store, tune, say)
         choice = measurement.choose()
         store.keep_choice(key, choice)
         for made, engine in measurement.made.items():
@@ -108,7 +117,7 @@ class _Measurement:
         self._size, self._tune, self._say = size, tune, say
         self._began = time.perf_counter()
         self._precisions = backend.tuned_precisions()
-        self._base = uniform(bundle, backend, self._precisions[0])
+        self._base = uniform(bundle, backend, safe_precision(bundle, backend))
         self._engines = {}
         #: All engines that were made.
         self.made: Made = {}
@@ -306,11 +315,3 @@ class _Measurement:
             return ChoiceRow(part=part, precision=precision, ms=ms)
         fits = squared <= self._gate.most_squared_error
         return ChoiceRow(part=part, precision=precision, ms=ms, psnr=psnr_of(squared), fits=fits)
-
-
-def describe(precisions: Mapping[str, PartPrecision]) -> str:
-    """An assignment for people: "int8, coarse bf16"."""
-    values = list(precisions.values())
-    most = max(dict.fromkeys(values), key=values.count)
-    others = [f"{part} {precision}" for part, precision in precisions.items() if precision != most]
-    return ", ".join([most, *others])

@@ -1,21 +1,19 @@
-"""Building the engines of a portable bundle again, for the machine that is here."""
+"""Building the engines that a bundle holds again, from the ONNX files beside them, for the machine that is here."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from elir_trt import backends
 from elir_trt.backends import CompileOptions
 from elir_trt.bundle import CONDITIONING, Bundle, cache_folder, onnx_file, reference_files
-from elir_trt.errors import BuildError, BundleError, ElirWarning
+from elir_trt.errors import BuildError, BundleError
 from elir_trt.files import locked, written_folder
 from elir_trt.gpu import gpu_tag
 from elir_trt.manifest import AccuracyReport, BuildSpecification, PartRecord, write_manifest
@@ -42,30 +40,6 @@ class _KeptPart:
         raise BuildError(f"{self.part}: a portable bundle keeps the ONNX file, and no weights")
 
 
-def built_for_gpu(bundle: Bundle, name: str, say: Callable[[str], None]) -> Bundle:
-    """The bundle of a portable one with engines for the GPU that is here, from the user's cache, or built into it.
-
-    Where the cache cannot be written they are kept in memory, with a warning.
-
-    Raises:
-        BackendError: the backend cannot be imported.
-        BuildError: it refuses a file.
-    """
-    try:
-        return Bundle(rebuild_engines(bundle, name, say))
-    except OSError as error:
-        warnings.warn(
-            f"{cache_folder()}: engines cannot be kept there: {error.strerror}; they are made again the next time. "
-            "Set ELIR_TRT_CACHE to another folder",
-            ElirWarning,
-            stacklevel=4,
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        _build_into(path, bundle, name, _specification(bundle, name), None, say)
-        return Bundle(path)
-
-
 def rebuild_engines(bundle: Bundle, name: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """Build the engines of a backend for the device and the version that are here.
 
@@ -89,7 +63,7 @@ def rebuild_engines(bundle: Bundle, name: str, say: Callable[[str], None] = lamb
             if Bundle(path).manifest.specification == specification:
                 return path
         with written_folder(path) as folder:
-            _build_into(folder, bundle, name, specification, cache_folder() / "timing", say)
+            _build_into(folder, bundle, name, specification, say)
     return path
 
 
@@ -101,18 +75,8 @@ def _specification(bundle: Bundle, name: str) -> BuildSpecification:
             f"{bundle.path}: its engines cannot be built again here: it has no ONNX files; build it with: "
             f"elir-trt build {bundle.recipe.task} --portable --weights CHECKPOINT"
         )
-    changes: dict[str, Any] = {
-        "backends": (name,),
-        "tensorrt": backends.get(name).version_tag(),
-        "gpu": gpu_tag(driver=True),
-    }
-    if bundle.is_portable:
-        # The parts share one type on a GPU: what lies between them is the core's.
-        shared = [p for p in ("fp16", "bf16", "fp32") if all(p in bundle.variants(part) for part in PARTS)]
-        if not shared:
-            raise BuildError(f"{bundle.path}: its parts share no precision that {name} runs them in")
-        changes.update(precision=shared[0], quantized=False)
-    return replace(old, **changes)
+    tag = backends.get(name).version_tag()
+    return replace(old, backends=(name,), tensorrt=tag, gpu=gpu_tag(driver=True))
 
 
 def _build_into(
@@ -120,16 +84,15 @@ def _build_into(
     bundle: Bundle,
     name: str,
     specification: BuildSpecification,
-    cache: Path | None,
     say: Callable[[str], None],
 ) -> None:
     backend = backends.get(name)
     np.save(folder / CONDITIONING, bundle.table, allow_pickle=False)
-    options = CompileOptions.of(specification, cache=cache, progress=say)
+    options = CompileOptions.of(specification, cache=cache_folder() / "timing", progress=say)
     records: dict[str, PartRecord] = {}
     for part in PARTS:
         say(f"{backend.title}: making the {part} engine")
-        onnx, record = _kept(bundle, part, name, specification)
+        onnx, record = _kept(bundle, part, name)
         _write(folder, {onnx_file(part): onnx})
         files = [folder / file for file in backend.engine_files(part)]
         files[0].parent.mkdir(exist_ok=True)
@@ -153,16 +116,8 @@ def _made_for(bundle: Bundle, name: str) -> list[str]:
     return [other for other in built if other == name or backends.get(other).rebuilds]
 
 
-def _kept(
-    bundle: Bundle, part: str, name: str, specification: BuildSpecification
-) -> tuple[bytes, PartRecord]:
+def _kept(bundle: Bundle, part: str, name: str) -> tuple[bytes, PartRecord]:
     """The file that an engine is made of, and how it came out."""
-    if bundle.is_portable:
-        assert specification.precision is not None
-        error = bundle.manifest.variants[part][specification.precision].relative_error
-        return bundle.read_variant(part, specification.precision), PartRecord(
-            relative_error=error, seconds=0.0
-        )
     onnx = bundle.read_onnx(part)
     assert onnx is not None
     return onnx, bundle.manifest.parts[_made_for(bundle, name)[0]][part]

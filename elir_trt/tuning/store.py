@@ -28,6 +28,8 @@ from elir_trt.tolerances import PartPrecision
 #: How much time a choice may take: see :func:`elir_trt.open`.
 Tune = Literal["auto", "off", "full"]
 _RECORD, _ENGINE = "record.json", "engine.bin"
+#: In a table, all parts.
+WHOLE = "all parts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +93,16 @@ class ChoiceRow(Schema):
     """One line of the table that a choice was made from: a part in a precision, all others in the base precision."""
 
     part: str
+    """:data:`WHOLE`: all of them."""
     precision: PartPrecision
-    ms: float
-    """Median time of a call, taken in turns with the others."""
+    ms: float | None
+    """Median time of a call, or of a frame where the choice says so, taken in turns; None: it was not timed."""
     psnr: float | None = None
     """Of a restored reference frame against float32, in dB; None: the part was not run alone."""
     fits: bool | None = None
     """Whether that keeps the bundle's bound."""
+    reason: str = ""
+    """Why it was not timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,7 @@ class Choice(Schema):
         apart_ms, direct_ms: of such a frame as chosen, through an engine for each part and through one, taken in
             turns; None: it was not measured.
         rows: the table.
+        by_frame: whether the table has times of frames, with the copies to a GPU and back, and not of parts.
         complete: whether everything was measured in the time that there was.
     """
 
@@ -126,6 +132,7 @@ class Choice(Schema):
     apart_ms: float | None = None
     direct_ms: float | None = None
     rows: tuple[ChoiceRow, ...] = ()
+    by_frame: bool = False
     complete: bool = True
 
 
@@ -145,6 +152,11 @@ class Store:
         self._engines: dict[str, bytes] = {}
         self._choices: dict[str, Choice] = {}
         self._refused = False
+
+    @property
+    def backend_cache(self) -> Path | None:
+        """Folder for what backends keep to be faster; None where nothing can be written."""
+        return None if self._refused else self.folder.parent / "timing"
 
     def engine(self, key: AnyEngineKey, make: Callable[[], bytes]) -> bytes:
         """An engine, made where there is none, by one process at a time."""

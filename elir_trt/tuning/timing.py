@@ -1,4 +1,4 @@
-"""Running engines of several precisions in turns, through the real stages of one stream of the core."""
+"""Running engines of several precisions in turns, through the real stages of the core's streams."""
 
 from __future__ import annotations
 
@@ -44,28 +44,8 @@ class Bench:
                 through all parts.
         """
         first = next(iter(engines.values()))
-        architecture = bundle.recipe.architecture
-        geometry = Geometry(
-            frame=size,
-            engine=size,
-            scaled=size,
-            scale=(1.0, 1.0),
-            interpolation="nearest",
-            tiles=((0, 0),),
-            downscale=architecture.downscale,
-            latent_channels=architecture.latent_channels,
-        )
         batch = first.batch or 1
-        options = _core.StreamOptions(
-            sigma=bundle.recipe.sigma,
-            steps=bundle.recipe.default_steps,
-            table=bundle.table,
-            element=first.element,
-            device=first.device,
-            batch=batch,
-            depth=1,
-        )
-        self._stream = _core.Stream(geometry, options)
+        self._stream = _stream(bundle, first, size)
         self._bound = {
             precision: of_precision.bind(size, batch, self._stream)
             for precision, of_precision in engines.items()
@@ -89,12 +69,7 @@ class Bench:
             BackendError: an engine failed.
         """
         self.assignment = dict(assignment)
-        self._stream.submit(frame, None, steps, None)
-        found = self._stream.result(None)
-        if found.error is not None:
-            part, message = found.error
-            raise BackendError(f"the {part} failed in {self.assignment.get(part, 'a stage')}: {message}")
-        return found.frame, found.stages
+        return _restored(self._stream, assignment, frame, steps)
 
     def close(self) -> None:
         """Give the engines back."""
@@ -105,3 +80,70 @@ class Bench:
             self._bound[self.assignment[part]][part](stream_handle)
 
         return run
+
+
+class FrameBench:
+    """A stream of one assignment, as it will be opened: on a GPU its frames are recorded, so that nothing in it can
+    be exchanged.
+    """
+
+    def __init__(self, bundle: Bundle, engines: Engines, size: tuple[int, int]) -> None:
+        """Open a stream.
+
+        Args:
+            bundle: of the engines.
+            engines: of every part.
+            size: height and width of frames, and of the engines' input.
+        """
+        self._engines = engines
+        self._stream = _stream(bundle, engines, size)
+        for part, enqueue in engines.bind(size, engines.batch or 1, self._stream).items():
+            self._stream.set_part(part, enqueue)
+        self._stream.start()
+
+    def run(
+        self, assignment: Mapping[str, PartPrecision], frame: Frame, steps: int
+    ) -> tuple[Frame, dict[str, float]]:
+        """Restore a frame; the assignment, which is that of the engines, is for messages. As :meth:`Bench.run`."""
+        return _restored(self._stream, assignment, frame, steps)
+
+    def close(self) -> None:
+        """Give the engines back, and let them keep what they compiled as they started."""
+        self._stream.abort()
+        self._engines.stream_closed()
+
+
+def _stream(bundle: Bundle, engines: Engines, size: tuple[int, int]) -> _core.Stream:
+    """A stream for frames of one size, that go through engines of that size as they are."""
+    architecture = bundle.recipe.architecture
+    geometry = Geometry(
+        frame=size,
+        engine=size,
+        scaled=size,
+        scale=(1.0, 1.0),
+        interpolation="nearest",
+        tiles=((0, 0),),
+        downscale=architecture.downscale,
+        latent_channels=architecture.latent_channels,
+    )
+    options = _core.StreamOptions(
+        sigma=bundle.recipe.sigma,
+        steps=bundle.recipe.default_steps,
+        table=bundle.table,
+        element=engines.element,
+        device=engines.device,
+        batch=engines.batch or 1,
+        depth=1,
+    )
+    return _core.Stream(geometry, options)
+
+
+def _restored(
+    stream: _core.Stream, assignment: Mapping[str, PartPrecision], frame: Frame, steps: int
+) -> tuple[Frame, dict[str, float]]:
+    stream.submit(frame, None, steps, None)
+    found = stream.result(None)
+    if found.error is not None:
+        part, message = found.error
+        raise BackendError(f"the {part} failed in {assignment.get(part, 'a stage')}: {message}")
+    return found.frame, found.stages

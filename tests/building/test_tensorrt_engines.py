@@ -12,7 +12,7 @@ import pytest
 from bundles import small_recipe
 from tensorrt_stand_ins import VERSIONS, names, strict
 
-from elir_trt.backends import tensorrt
+from elir_trt.backends import tensorrt_engines
 from elir_trt.errors import BackendError, ElirWarning
 from elir_trt.parts import PARTS, part_shapes, part_tensors
 from elir_trt.recipe import Architecture
@@ -158,7 +158,7 @@ def test_runs_with_the_names_of_every_version(
     monkeypatch: pytest.MonkeyPatch, bundle: Any, version: str
 ) -> None:
     stand_in, flavour = engines(monkeypatch, version, bundle)
-    backend = tensorrt.TensorRtEngines(bundle, flavour)
+    backend = tensorrt_engines.engines_of_bundle(bundle, flavour)
     assert (backend.device, backend.element, backend.sizes()) == ("cuda", "float16", ((64, 128),))
     core = Core()
     bound = backend.bind((64, 128), 1, core)
@@ -177,10 +177,10 @@ def test_runs_with_the_names_of_every_version(
             assert (made_with._strategy, made_with.cuda_graph_strategy) == ("user managed", "disabled")
             assert made_with._cache is not None
     backend.stream_closed()
-    kept = bundle.path / tensorrt.RUNTIME_CACHE
+    kept = bundle.path / tensorrt_engines.RUNTIME_CACHE
     assert kept.exists() == (flavour == "tensorrt-rtx")
     if flavour == "tensorrt-rtx":
-        tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), 1, core)
+        tensorrt_engines.engines_of_bundle(bundle, flavour).bind((64, 128), 1, core)
         assert stand_in.deserialized == [b"compiled here"] == [kept.read_bytes()]
         assert [path.name for path in kept.parent.iterdir()] == ["runtime.cache"]
 
@@ -190,7 +190,7 @@ def test_engines_that_cannot_be_recorded_are_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, bundle: Any, version: str
 ) -> None:
     stand_in, flavour = engines(monkeypatch, version, bundle)
-    bound = tensorrt.TensorRtEngines(bundle, flavour).bind((64, 128), 1, Core())
+    bound = tensorrt_engines.engines_of_bundle(bundle, flavour).bind((64, 128), 1, Core())
     bound["encoder"](7)
     assert stand_in.asked == ([7] if flavour == "tensorrt-rtx" else [])
     stand_in.capturable = False
@@ -215,7 +215,7 @@ def test_engines_live_in_the_primary_context(monkeypatch: pytest.MonkeyPatch, bu
         yield
         seen.append("out")
 
-    monkeypatch.setattr(tensorrt, "primary_context", primary)
+    monkeypatch.setattr(tensorrt_engines, "primary_context", primary)
     runtime = stand_in.module.__dict__["Runtime"]
     deserialize = runtime.deserialize_cuda_engine
 
@@ -224,7 +224,7 @@ def test_engines_live_in_the_primary_context(monkeypatch: pytest.MonkeyPatch, bu
         return deserialize(self, content)
 
     monkeypatch.setattr(runtime, "deserialize_cuda_engine", noted)
-    backend = tensorrt.TensorRtEngines(bundle, flavour)
+    backend = tensorrt_engines.engines_of_bundle(bundle, flavour)
     assert seen == ["in", *["load"] * 4, "out", "in", "out"]
     seen.clear()
     backend.bind((64, 128), 1, Core())
@@ -237,15 +237,15 @@ def test_engines_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, bu
     with pytest.raises(
         BackendError, match=r"tensorrt 10.3.0 does not load the velocity engine.*not compatible"
     ):
-        tensorrt.TensorRtEngines(bundle, flavour)
+        tensorrt_engines.engines_of_bundle(bundle, flavour)
     stand_in.refused = ""
     stand_in.dtype = "DataType.FLOAT"
     with pytest.raises(
         BackendError, match="the encoder engine's image is FLOAT; a bundle of fp16 has float16"
     ):
-        tensorrt.TensorRtEngines(bundle, flavour)
+        tensorrt_engines.engines_of_bundle(bundle, flavour)
     stand_in.dtype = "DataType.HALF"
-    backend = tensorrt.TensorRtEngines(bundle, flavour)
+    backend = tensorrt_engines.engines_of_bundle(bundle, flavour)
     with pytest.raises(
         BackendError, match=r"the encoder engine's image is \(1, 3, 64, 128\); frames of 64x64"
     ):

@@ -83,7 +83,8 @@ def test_tests_of_the_gpu(core: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cases", "least"), [("counts", 4), ("runtime", 19), ("faults", 50), ("schedules", 120), ("dlpack", 14)]
+    ("cases", "least"),
+    [("counts", 4), ("runtime", 19), ("faults", 50), ("schedules", 120), ("dlpack", 14), ("tuning", 11)],
 )
 def test_cases(core: Path, cases: str, least: int) -> None:
     assert_passed(run(core, f"{HERE}/cases/{cases}.py"), least)

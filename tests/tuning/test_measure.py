@@ -15,19 +15,16 @@ import onnx
 import pytest
 from bundles import edit_manifest
 from onnx import numpy_helper
-from tensorrt_stand_ins import FULL, install
 from test_stream import psnr, torch_restored
 
 import elir_trt
-from elir_trt import _core, backends
 from elir_trt.backends.openvino import OPENVINO
 from elir_trt.bundle import Bundle
-from elir_trt.errors import BackendError, BundleError, ElirWarning
-from elir_trt.gpu import Gpu
+from elir_trt.errors import BackendError, BundleError
 from elir_trt.parts import PARTS
 from elir_trt.tuning import measure
+from elir_trt.tuning.candidates import describe
 from elir_trt.tuning.choice import choices_here, open_engines
-from elir_trt.tuning.measure import describe
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +122,7 @@ def drifting(monkeypatch: pytest.MonkeyPatch, part: str, precisions: tuple[str, 
     """Let engines of a part compute something else than their file says, and at once."""
     real: Callable[..., bytes] = OPENVINO.compile_tuned
 
-    def compile_tuned(data: bytes, of: str, precision: Any, shapes: Any) -> bytes:
+    def compile_tuned(data: bytes, of: str, precision: Any, shapes: Any, options: Any) -> bytes:
         if of == part and precision in precisions:
             model = onnx.load_model_from_string(data)
             for tensor in model.graph.initializer:
@@ -135,7 +132,7 @@ def drifting(monkeypatch: pytest.MonkeyPatch, part: str, precisions: tuple[str, 
                         numpy_helper.from_array(values + np.asarray(5, values.dtype), tensor.name)
                     )
             data = model.SerializeToString()
-        return real(data, of, precision, shapes)
+        return real(data, of, precision, shapes, options)
 
     monkeypatch.setattr(OPENVINO, "compile_tuned", compile_tuned)
 
@@ -193,77 +190,6 @@ def test_two_processes_measure_once(portable_bundle: Path, tmp_path: Path) -> No
     outputs = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert sum("timing the parts" in output for output in outputs) == 1
-
-
-def test_a_gpu_gets_engines_of_whatever_flavour_is_here(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TensorRT-RTX builds without a GPU; loading them is what needs one."""
-    loaded: list[tuple[Path, str]] = []
-
-    def load(bundle: Bundle, device: str) -> object:
-        assert all(len(bundle.read_engine("tensorrt-rtx", part)[0]) > 10_000 for part in PARTS)
-        loaded.append((bundle.path, device))
-        return found
-
-    found = object()
-    monkeypatch.setattr(_core, "cuda_problem", lambda: "")
-    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt-rtx",))
-    monkeypatch.setattr(backends.get("tensorrt-rtx"), "load", load)
-    said: list[str] = []
-    opened = open_engines(Bundle(portable_bundle), say=said.append)
-    assert opened.engines is found and opened.choice is None
-    assert opened.bundle.manifest.specification.precision == "fp16"
-    assert opened.bundle.read_reference("velocity") is not None
-    assert "TensorRT-RTX: making the velocity engine" in said
-    count = len(said)
-    assert open_engines(Bundle(portable_bundle), say=said.append).bundle.path == opened.bundle.path
-    assert len(said) == count and loaded[0] == loaded[1] == (opened.bundle.path, "cuda")
-
-
-def test_another_driver_gets_engines_of_its_own(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(monkeypatch, FULL[0])
-    monkeypatch.setattr(_core, "cuda_problem", lambda: "")
-    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt",))
-    monkeypatch.setattr(backends.get("tensorrt"), "load", lambda bundle, device: bundle)
-    monkeypatch.setattr("elir_trt.gpu.find_gpu", lambda: Gpu("Orin", "87", "12.6"))
-    found = []
-    for release in ("540.3.0", "540.4.0", "540.3.0"):
-        monkeypatch.setattr("elir_trt.gpu.driver_release", lambda release=release: release)
-        found.append(open_engines(Bundle(portable_bundle)).bundle)
-    assert found[0].path == found[2].path != found[1].path
-    assert found[1].manifest.specification.gpu == "Orin sm_87 driver 540.4.0"
-
-
-@pytest.mark.parametrize("version", [FULL[0], FULL[-1]])
-def test_a_gpu_gets_engines_of_the_full_tensorrt(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch, version: str
-) -> None:
-    """Stand-ins with the names of a version build from the very files that it would get."""
-    install(monkeypatch, version)
-    found = object()
-    monkeypatch.setattr(_core, "cuda_problem", lambda: "")
-    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt",))
-    monkeypatch.setattr(backends.get("tensorrt"), "load", lambda bundle, device: found)
-    opened = open_engines(Bundle(portable_bundle))
-    assert opened.engines is found
-    assert opened.bundle.manifest.specification.tensorrt == f"tensorrt-{version}"
-    assert all(opened.bundle.read_engine("tensorrt", part)[0] for part in PARTS)
-
-
-def test_a_gpu_that_refuses_falls_back_to_the_cpu(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> object:
-        raise BackendError("no kernels for this GPU")
-
-    monkeypatch.setattr(_core, "cuda_problem", lambda: "")
-    monkeypatch.setattr("elir_trt.backends.tensorrt_api.installed", lambda: ("tensorrt",))
-    monkeypatch.setattr("elir_trt.tuning.choice.built_for_gpu", refuse)
-    with pytest.warns(ElirWarning, match="no kernels for this GPU; using the CPU instead"):
-        assert open_engines(Bundle(portable_bundle), tune="off").engines.name == "openvino"
 
 
 def test_assignments_in_words() -> None:

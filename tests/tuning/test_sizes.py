@@ -38,9 +38,9 @@ def test_a_size_is_measured_by_itself_and_its_choice_used_there_alone(
     compiled: list[tuple[str, str]] = []
     real = OPENVINO.compile_tuned
 
-    def compile_tuned(onnx: bytes, part: str, precision: Any, shapes: Any) -> bytes:
+    def compile_tuned(onnx: bytes, part: str, precision: Any, shapes: Any, options: Any) -> bytes:
         compiled.append((part, precision))
-        return real(onnx, part, precision, shapes)
+        return real(onnx, part, precision, shapes, options)
 
     monkeypatch.setattr(OPENVINO, "compile_tuned", compile_tuned)
     with elir_trt.open(portable_bundle, device="cpu") as restorer:
