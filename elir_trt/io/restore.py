@@ -125,7 +125,7 @@ def restore_path(
                 "noise": noise,
                 "temporal": temporal,
             },
-            stateful=temporal != "off" or noise == "per-frame",
+            stateful=temporal != "off" or noise == "per-frame" or getattr(restorer, "stateful", False),
             progress=progress,
             say=say,
         )
