@@ -77,7 +77,7 @@ def test_doctor_info_help(small_bundle: Path) -> None:
     assert done.returncode == 0 and "backend openvino" in done.stdout and "GPU" in done.stdout
     done = call("info", small_bundle)
     assert done.returncode == 0 and "small" in done.stdout and "velocity" in done.stdout
-    for command in ("build", "tune", "run", "info", "doctor", "demo", "train"):
+    for command in ("build", "tune", "run", "live", "info", "doctor", "demo", "train"):
         assert call(command, "--help").returncode == 0
 
 

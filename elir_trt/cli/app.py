@@ -13,6 +13,7 @@ from elir_trt.cli.build import build
 from elir_trt.cli.demo import demo
 from elir_trt.cli.doctor import doctor
 from elir_trt.cli.info import info
+from elir_trt.cli.live import live
 from elir_trt.cli.run import run
 from elir_trt.cli.shared import complain
 from elir_trt.cli.train import train
@@ -50,7 +51,7 @@ def _main(
     """Latent flow image restoration as engines: build bundles, restore images and videos."""
 
 
-for command in (build, tune, run, info, verify, doctor, demo, train):
+for command in (build, tune, run, live, info, verify, doctor, demo, train):
     app.command()(command)
 
 

@@ -33,6 +33,7 @@ _PATIENCE_S = 0.2
 _REMEMBERED = 64
 
 OnError = Callable[[Frame | Unreadable, ElirError], None]
+OnDrop = Callable[[Frame], None]
 
 
 class SupportsStream(Protocol):
@@ -47,6 +48,7 @@ class SupportsStream(Protocol):
         seed: int = ...,
         noise: Noise = ...,
         temporal: Temporal = ...,
+        deadline_ms: float | None = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
         matrix: Matrix = ...,
@@ -85,7 +87,9 @@ def pump(
     seed: int = 0,
     noise: Noise = "fixed",
     temporal: Temporal = "off",
+    deadline_ms: float | None = None,
     on_error: OnError | None = None,
+    on_drop: OnDrop | None = None,
     progress: ProgressCallback | None = None,
 ) -> PumpReport:
     """Restore all frames of a source into a sink.
@@ -97,10 +101,11 @@ def pump(
         source: open; it stays open.
         restorer: from :func:`elir_trt.open`.
         sink: it is closed, or aborted, in any case.
-        depth, steps, seed, noise, temporal: see :meth:`elir_trt.restorer.Restorer.stream`.
+        depth, steps, seed, noise, temporal, deadline_ms: see :meth:`elir_trt.restorer.Restorer.stream`.
         drop: "block", "oldest" or "newest", see there; None: "oldest" for live sources, else "block".
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
             such error ends the work.
+        on_drop: called for each frame that is given up because others came, from any of the threads.
         progress: called after each frame.
 
     Raises:
@@ -121,11 +126,14 @@ def pump(
         "matrix": source.matrix,
         "full_range": source.full_range,
     }
+    if deadline_ms is not None:
+        options["deadline_ms"] = deadline_ms
     drops = options["drop"] != "block"
-    feeder = _Feeder(source, lambda: restorer.stream(**options), drops=drops)
+    dropped = on_drop or (lambda frame: None)
+    feeder = _Feeder(source, lambda: restorer.stream(**options), drops=drops, on_drop=dropped)
     with Interrupts() as interrupts:
         complete = False
-        collector = _Collector(feeder.in_flight, sink, source, on_error, progress, interrupts.check)
+        collector = _Collector(feeder.in_flight, sink, source, on_error, dropped, progress, interrupts.check)
         try:
             with feeder:
                 try:
@@ -239,8 +247,11 @@ class _Ended(Exception):
 class _Feeder:
     """Reads and submits, in a thread of its own. Leaving it stops the thread."""
 
-    def __init__(self, source: Source, open_stream: Callable[[], Any], *, drops: bool) -> None:
+    def __init__(
+        self, source: Source, open_stream: Callable[[], Any], *, drops: bool, on_drop: OnDrop
+    ) -> None:
         self._source = source
+        self._on_drop = on_drop
         self._open_stream = open_stream
         self._drops = drops
         self._stop = threading.Event()
@@ -270,7 +281,7 @@ class _Feeder:
             self.in_flight.put(_Entry(item, error=item.error))
             return
         if self._drops and len(self.in_flight.entries) >= _REMEMBERED:
-            self.dropped += 1
+            self._drop(item)
             return
         try:
             stream = self._stream_for(item)
@@ -279,9 +290,13 @@ class _Feeder:
             self.in_flight.put(_Entry(item, error=error))
             return
         if index is None:
-            self.dropped += 1
+            self._drop(item)
         else:
             self.in_flight.put(_Entry(item, stream, index))
+
+    def _drop(self, frame: Frame) -> None:
+        self.dropped += 1
+        self._on_drop(frame)
 
     def _stream_for(self, frame: Frame) -> Any:
         """The stream for frames of this size. A new one waits until nothing is left of the one before it."""
@@ -332,6 +347,7 @@ class _Collector:
         sink: Sink,
         source: Source,
         on_error: OnError | None,
+        on_drop: OnDrop,
         progress: ProgressCallback | None,
         check: Callable[[], None],
     ) -> None:
@@ -339,6 +355,7 @@ class _Collector:
         self._sink = sink
         self._source = source
         self._on_error = on_error
+        self._on_drop = on_drop
         self._progress = progress
         self._ahead: Any = None
         self.check = check
@@ -361,7 +378,9 @@ class _Collector:
     def _finish(self, item: Frame | Unreadable, result: Any) -> None:
         """Write the result of a frame, report its error, or count it as dropped."""
         if result is None:
+            assert isinstance(item, Frame)
             self.report.dropped += 1
+            self._on_drop(item)
             return
         if isinstance(result, ElirError):
             self.report.failed += 1
