@@ -30,7 +30,7 @@ from elir_trt.building.export import export_part
 from elir_trt.degradations import gaussian_noise, to_uint8
 from elir_trt.metrics import psnr
 from elir_trt.model.elir import Elir
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
 from elir_trt.recipe import Architecture, AutoencoderSpec, CoarseSpec, VelocitySpec, load_recipe
 from elir_trt.training.command import PHASES
 from elir_trt.training.data import Crops, load_photos
@@ -67,7 +67,7 @@ def times(model: Elir, size: int) -> dict[str, float]:
     shapes = part_shapes(model.architecture, (size, size), model.fmir.condition_width)
     result = {}
     for part in PARTS:
-        inputs = TENSORS[part][0]
+        inputs, _ = part_tensors(part, model.architecture)
         exported = export_part(model, part, size=(64, 64), precision="fp32")
         network = core.read_model(io.BytesIO(exported.data))
         network.reshape({name: list(shapes[name]) for name in inputs})

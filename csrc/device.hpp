@@ -96,12 +96,13 @@ class DeviceStages {
                           void* latent, const ConditionRow& next) = 0;
 
   // Average a run of tiles of the output, in place, with what is in `state` of them, where nothing but noise
-  // changed (temporal.hpp). `state` is of all tiles; `maps` has room for those of a run.
+  // changed (temporal.hpp). The tiles of the run follow one another. `state` is of all tiles; `maps` has room
+  // for those of a run.
   virtual void average_over_time(const void* images, void* decoded, TileRun run, float* state,
                                  float* maps) = 0;
 
-  // Clip, round and pack a run of tiles of the output. With several tiles in the frame the outputs are
-  // blended where they overlap, and the frame is written with the last one.
+  // Clip, round and pack a run of tiles of the output; all tiles of a frame in their order. Where there are
+  // several the outputs are blended where they overlap, and the frame is written with the last one.
   virtual void store_frame(const void* decoded, TileRun run) = 0;
 
   // Copy inside the device, in its order among the stages.

@@ -149,7 +149,11 @@ class Stream {
   void work();
   // False if the frame is too late, and late ones are dropped.
   bool decide(std::size_t at);
-  void begin(std::size_t at);
+  bool begin(std::size_t at);
+  void run(std::size_t at);
+  // Milliseconds until a frame is to be done.
+  float left(const Slot& slot) const;
+  int guard(std::size_t at, const Progress& progress);
   void finish(std::size_t at);
   void count(const FrameResult& result);
   // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.

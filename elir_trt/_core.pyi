@@ -172,8 +172,26 @@ class Result:
 
 class Ladder:
     def __init__(self) -> None: ...
-    def choose(self, wanted: int, left_ms: float) -> int: ...
+    def choose(self, wanted: int, left_ms: float, guarded: bool = False) -> int: ...
     def note(self, steps: int, total_ms: float, in_steps_ms: float = -1.0) -> None: ...
+    def note_parts(
+        self,
+        steps: int,
+        encoder_ms: float,
+        coarse_ms: float,
+        in_steps_ms: float,
+        decoder_ms: float,
+        other_ms: float = 0.0,
+    ) -> None: ...
+    def allowed(
+        self,
+        steps: int,
+        taken: int,
+        left_ms: float,
+        encoder_ms: float,
+        coarse_ms: float | None = None,
+        in_steps_ms: float = 0.0,
+    ) -> int: ...
     def needed(self, steps: int) -> float: ...
 
 class Stream:

@@ -11,6 +11,18 @@ from pathlib import Path
 @functools.cache
 def cpu_flags() -> tuple[str, frozenset[str]]:
     """Vendor and feature flags of the first CPU; of other systems and architectures what they tell."""
+    fields = _first_cpu()
+    vendor = fields.get("vendor_id") or fields.get("CPU implementer") or platform.machine()
+    return vendor, frozenset((fields.get("flags") or fields.get("Features") or "").split())
+
+
+@functools.cache
+def cpu_model() -> str:
+    """Name of the first CPU, or of its architecture where the system does not tell more."""
+    return _first_cpu().get("model name") or platform.processor() or platform.machine()
+
+
+def _first_cpu() -> dict[str, str]:
     fields: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -18,8 +30,7 @@ def cpu_flags() -> tuple[str, frozenset[str]]:
             fields.setdefault(name.strip(), value.strip())
     except OSError:
         pass
-    vendor = fields.get("vendor_id") or fields.get("CPU implementer") or platform.machine()
-    return vendor, frozenset((fields.get("flags") or fields.get("Features") or "").split())
+    return fields
 
 
 def available_cpus() -> int:

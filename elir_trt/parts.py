@@ -13,14 +13,32 @@ PARTS = ("encoder", "coarse", "velocity", "decoder")
 DIRECT = "direct"
 DIRECT_PARTS = ("encoder", "coarse", "decoder")
 
-#: Inputs and output of each part, and of the engine of frames without steps.
-TENSORS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "encoder": (("image",), "encoded"),
-    "coarse": (("encoded",), "coarse"),
-    "velocity": (("latent", "condition"), "velocity"),
-    "decoder": (("latent",), "decoded"),
-    DIRECT: (("image",), "decoded"),
+#: What each part gives, and the engine of frames without steps.
+OUTPUTS: Mapping[str, str] = {
+    "encoder": "encoded",
+    "coarse": "coarse",
+    "velocity": "velocity",
+    "decoder": "decoded",
+    DIRECT: "decoded",
 }
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "encoder": ("image",),
+    "coarse": ("encoded",),
+    "velocity": ("latent", "condition"),
+    "decoder": ("latent",),
+    DIRECT: ("image",),
+}
+
+
+def part_tensors(part: str, architecture: Architecture) -> tuple[tuple[str, ...], str]:
+    """The names of a part's inputs and of its output; a decoder with a skip takes the image as well.
+
+    An image stays in its tensor until the next one is encoded.
+    """
+    inputs = _INPUTS[part]
+    if part == "decoder" and architecture.skip != "none":
+        inputs = (*inputs, "image")
+    return inputs, OUTPUTS[part]
 
 
 def part_shapes(

@@ -61,4 +61,4 @@ def restore(
     if len(rows):
         latent = latent + np.float32(sigma) * noise_of(latent, seed, index)
         *_, latent = euler_latents(parts["velocity"], latent, rows)
-    return np.clip(parts["decoder"]({"latent": latent}), np.float32(0.0), np.float32(1.0))
+    return np.clip(parts["decoder"]({"latent": latent, "image": image}), np.float32(0.0), np.float32(1.0))

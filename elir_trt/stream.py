@@ -347,7 +347,7 @@ class Stream(Closing):
         return self._core.stats()
 
     def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
-        """A copy of one of the parts' tensors (see :data:`elir_trt.parts.TENSORS`) as the last frame left it.
+        """A copy of one of the parts' tensors (see :func:`elir_trt.parts.part_tensors`) as the last frame left it.
 
         Frames without steps may leave those between encoder and decoder as they were.
         """

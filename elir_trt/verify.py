@@ -23,7 +23,7 @@ from elir_trt.bundle import Bundle, find_bundle
 from elir_trt.errors import BundleError, ElirWarning
 from elir_trt.files import write_whole
 from elir_trt.metrics import psnr, ssim
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import OUTPUTS, PARTS, part_shapes
 from elir_trt.reference import noise_of, restore
 from elir_trt.restorer import Restorer
 from elir_trt.restorer import open as open_restorer
@@ -176,11 +176,11 @@ def _part_errors(
                 "encoder": {"image": tensors["image"]},
                 "coarse": {"encoded": tensors["encoded"]},
                 "velocity": {"latent": begun, "condition": row},
-                "decoder": {"latent": tensors["latent"]},
+                "decoder": {"latent": tensors["latent"], "image": tensors["image"]},
             }
             for part, feed in feeds.items():
                 right = references[part](feed)
-                difference = np.linalg.norm(tensors[TENSORS[part][1]].astype(np.float64) - right)
+                difference = np.linalg.norm(tensors[OUTPUTS[part]].astype(np.float64) - right)
                 errors[part].append(float(difference) / max(float(np.linalg.norm(right)), 1e-30))
     return {part: float(np.mean(values)) for part, values in errors.items()}
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe, parse_recipe
+from elir_trt.training.trainer import start_model, training_checkpoint
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -36,6 +39,29 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def gated(recipe: Recipe) -> Recipe:
+    """The recipe with a decoder that has a skip."""
+    return replace(recipe, architecture=replace(recipe.architecture, skip="gated"))
+
+
+def with_skip_that_shows(model: Elir) -> Elir:
+    """Weights of the skip that let about half of the image through, more or less of it by the features."""
+    torch.manual_seed(4)
+    assert model.dec.entry is not None and model.dec.gate is not None and model.dec.gate.bias is not None
+    with torch.no_grad():
+        model.dec.entry.weight.normal_(0.0, 0.02)
+        model.dec.gate.weight.normal_(0.0, 0.005)
+        model.dec.gate.bias.fill_(0.3)
+    return model.eval().requires_grad_(False)
+
+
+def write_gated_checkpoint(path: Path, without: Path) -> Path:
+    """The weights of a checkpoint, and a skip besides."""
+    model = with_skip_that_shows(start_model(gated(small_recipe()), without, 0))
+    torch.save(training_checkpoint(model), path)
+    return path
 
 
 def write_checkpoint(path: Path) -> Path:

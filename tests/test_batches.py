@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundles import edit_manifest, small_recipe
+from bundles import edit_manifest, gated, small_recipe, write_gated_checkpoint
 
 import elir_trt
 from elir_trt.building import build
@@ -16,18 +16,25 @@ from elir_trt.building.export import export_part, relative_error, with_batch
 from elir_trt.building.quantize import run_file
 from elir_trt.errors import BuildError
 from elir_trt.model import load_model
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
 
 #: Tiles of 64x64 over 100x150: 2 x 3 of them, so that batches of 4 leave a remainder.
 FRAME, TILES = (100, 150), 6
 TILED = {"size": [64, 64], "prepare": {"mode": "tile", "multiple": 32, "overlap": 16}}
 
 
-@pytest.fixture(scope="module")
-def bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["none", "gated"])
+def bundle(
+    small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    """With a skip, each tile's decoder has to find the image of its own tile."""
     path = tmp_path_factory.mktemp("batches") / "b"
-    options = {"backends": ["openvino", "torch"], "precision": "fp32", "batch": 2}
-    return build(small_recipe(**TILED), small_checkpoint, output=path, **options).path
+    options: dict[str, Any] = {"backends": ["openvino", "torch"], "precision": "fp32", "batch": 2}
+    recipe, checkpoint = small_recipe(**TILED), small_checkpoint
+    if request.param == "gated":
+        recipe = gated(recipe)
+        checkpoint = write_gated_checkpoint(path.with_name("gated.ckpt"), small_checkpoint)
+    return build(recipe, checkpoint, output=path, **options).path
 
 
 def with_built_batch(bundle: Path, folder: Path, batch: int) -> Path:
@@ -78,7 +85,7 @@ def test_engines_of_a_fixed_batch_always_take_it(bundle: Path, monkeypatch: pyte
 def test_a_file_for_a_batch_computes_each_image_as_alone(small_checkpoint: Path, part: str) -> None:
     model = load_model(small_checkpoint)
     single = export_part(model, part, size=(64, 64)).data
-    inputs, output = TENSORS[part]
+    inputs, output = part_tensors(part, model.architecture)
     shapes = part_shapes(model.architecture, (64, 64), model.fmir.condition_width, 3)
     rng = np.random.default_rng(2)
     feed = {name: rng.standard_normal(shapes[name]).astype(np.float32) for name in inputs}

@@ -26,7 +26,7 @@ from elir_trt.backends import (
 from elir_trt.building import build
 from elir_trt.bundle import Bundle
 from elir_trt.errors import BackendError, BuildError
-from elir_trt.parts import PARTS, TENSORS
+from elir_trt.parts import OUTPUTS, PARTS
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
@@ -49,7 +49,7 @@ class ToyEngines:
 
     def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         def fill(part: str) -> Enqueue:
-            output = buffers.buffer(TENSORS[part][1])
+            output = buffers.buffer(OUTPUTS[part])
             return lambda stream_handle: output.fill(self.brightness if part == "decoder" else 0.0)
 
         return {part: fill(part) for part in PARTS}

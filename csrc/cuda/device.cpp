@@ -125,9 +125,8 @@ class CudaDevice final : public Device {
   }
 
   void load_frame(TileRun run, void* images) override {
-    for (std::size_t i = 0; i < run.count; ++i) {
-      stages_.load_frame(run.first + i, stages_.image(images, i));
-    }
+    run.each(
+        [&](std::size_t place, std::size_t tile) { stages_.load_frame(tile, stages_.image(images, place)); });
   }
 
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
@@ -137,11 +136,12 @@ class CudaDevice final : public Device {
 
   void start_latent(const void* coarse, const float* field, float sigma, TileRun run, float* latent_fp32,
                     void* latent, const ConditionRow& next) override {
-    for (std::size_t i = 0; i < run.count; ++i) {
-      stages_.start_latent(stages_.latent(coarse, i), field, sigma, run.first + i,
-                           stages_.latent_fp32(latent_fp32, i), stages_.latent(latent, i),
-                           i == 0 ? next : ConditionRow{});
-    }
+    ConditionRow row = next;
+    run.each([&](std::size_t place, std::size_t tile) {
+      stages_.start_latent(stages_.latent(coarse, place), field, sigma, tile,
+                           stages_.latent_fp32(latent_fp32, place), stages_.latent(latent, place), row);
+      row = {};
+    });
   }
 
   void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32, void* latent,
@@ -154,9 +154,9 @@ class CudaDevice final : public Device {
   }
 
   void store_frame(const void* decoded, TileRun run) override {
-    for (std::size_t i = 0; i < run.count; ++i) {
-      stages_.store_frame(stages_.image(decoded, i), run.first + i);
-    }
+    run.each([&](std::size_t place, std::size_t tile) {
+      stages_.store_frame(stages_.image(decoded, place), tile);
+    });
   }
 
   void begin(const FrameJob& job, const std::function<void()>& stages) override {

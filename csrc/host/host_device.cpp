@@ -91,9 +91,9 @@ class HostDevice final : public Device {
     is_unpacked_ = true;
     with_word(in_.format, [&](auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
-      for (std::size_t i = 0; i < run.count; ++i) {
-        load_tile<Word>(run.first + i, static_cast<float*>(images) + i * geometry_.image_size());
-      }
+      run.each([&](std::size_t place, std::size_t tile) {
+        load_tile<Word>(tile, static_cast<float*>(images) + place * geometry_.image_size());
+      });
     });
   }
 
@@ -122,9 +122,9 @@ class HostDevice final : public Device {
     if (field == nullptr || sigma == 0.0F) {
       std::memcpy(latent_fp32, coarse, run.count * size * sizeof(float));
     } else {
-      for (std::size_t i = 0; i < run.count; ++i) {
-        add_noise(coarse + i * size, field, sigma, run.first + i, latent_fp32 + i * size);
-      }
+      run.each([&](std::size_t place, std::size_t tile) {
+        add_noise(coarse + place * size, field, sigma, tile, latent_fp32 + place * size);
+      });
     }
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, run.count * size * sizeof(float));
   }
@@ -143,25 +143,24 @@ class HostDevice final : public Device {
   void average_over_time(const void* images, void* decoded, TileRun run, float* state, float* maps) override {
     const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
     const std::size_t size = geometry_.image_size();
-    for (std::size_t i = 0; i < run.count; ++i) {
-      average_.tile(
-          shape, static_cast<const float*>(images) + i * size, static_cast<float*>(decoded) + i * size,
-          state + (run.first + i) * kTemporalPlanes * static_cast<std::size_t>(shape.plane()), maps);
-    }
+    run.each([&](std::size_t place, std::size_t tile) {
+      average_.tile(shape, static_cast<const float*>(images) + place * size,
+                    static_cast<float*>(decoded) + place * size,
+                    state + tile * kTemporalPlanes * static_cast<std::size_t>(shape.plane()), maps);
+    });
   }
 
   void store_frame(const void* from, TileRun run) override {
     const auto* decoded = static_cast<const float*>(from);
-    const bool last = run.first + run.count == geometry_.tiles.size();
+    const bool last = run.tiles[run.count - 1] + 1 == geometry_.tiles.size();
     with_word(out_.format, [&](auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
       void* memory = out_.is_rgb() ? place_.restored : packed_.get();
       auto* frame = static_cast<Word*>(memory);
-      for (std::size_t i = 0; i < run.count; ++i) {
-        const float* tile = decoded + i * geometry_.image_size();
-        if (top_down_) blend_rows(geometry_.tiles[run.first + i].y, frame);
-        finite_ = store_tile(tile, run.first + i, frame) && finite_;
-      }
+      run.each([&](std::size_t place, std::size_t tile) {
+        if (top_down_) blend_rows(geometry_.tiles[tile].y, frame);
+        finite_ = store_tile(decoded + place * geometry_.image_size(), tile, frame) && finite_;
+      });
       if (last && geometry_.tiles.size() > 1) blend_rows(geometry_.scaled_height, frame);
     });
     if (last && !out_.is_rgb()) pack();

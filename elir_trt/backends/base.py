@@ -22,7 +22,8 @@ from elir_trt.tolerances import PartPrecision
 #: Runs one part over its bound tensors; the argument is the CUDA stream's handle (0 on the host).
 Enqueue = Callable[[int], None]
 Array = npt.NDArray[np.float32]
-#: Runs one part over numpy arrays by their names (see :data:`elir_trt.parts.TENSORS`), and gives its output.
+#: Runs one part over numpy arrays by their names (see :func:`elir_trt.parts.part_tensors`), and gives its output;
+#: what the part does not take is passed over.
 Run = Callable[[Mapping[str, Array]], Array]
 
 #: The core's element type of each precision that its tensors can have.
@@ -33,7 +34,7 @@ class Buffers(Protocol):
     """Where the core keeps the tensors of the parts."""
 
     def buffer(self, name: str) -> Array:
-        """A view of the tensor ``name`` (see :data:`elir_trt.parts.TENSORS`), on the host device."""
+        """A view of the tensor ``name`` (see :func:`elir_trt.parts.part_tensors`), on the host device."""
 
     def view(self, name: str) -> Any:
         """That tensor for other libraries, by DLPack, on any device."""

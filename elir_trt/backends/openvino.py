@@ -32,7 +32,7 @@ from elir_trt.backends.base import (
 from elir_trt.cpu import available_cpus, cpu_flags
 from elir_trt.errors import BackendError
 from elir_trt.extras import install_command
-from elir_trt.parts import DIRECT, DIRECT_PARTS, PARTS, TENSORS, part_shapes
+from elir_trt.parts import DIRECT, DIRECT_PARTS, OUTPUTS, PARTS, part_shapes
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
@@ -166,13 +166,13 @@ class OpenVino:
     def runner(self, onnx: bytes, part: str, precision: PartPrecision | None) -> Run:
         """The file as the CPU computes it; what is not quantized in the CPU's fastest type, or in float32."""
         exact = precision == "fp32" or "bf16" not in cpu_precisions()
-        return _run_of(compile_part(onnx, "f32" if exact else "bf16"), part)
+        return _run_of(compile_part(onnx, "f32" if exact else "bf16"))
 
     def reference_runner(self, files: Sequence[bytes], part: str, shapes: Mapping[str, Sequence[int]]) -> Run:
         """The part in float32, of an engine's two files or of an ONNX file."""
         model = _float_tensors(files[0]) if len(files) == 1 else read_model(*files)
-        model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
-        return _run_of(compile_part(model, "f32"), part)
+        model.reshape({name: list(shapes[name]) for name in _input_names(model)})
+        return _run_of(compile_part(model, "f32"))
 
     def reason_against(self, part: str, quantized: bytes, floating: bytes, precision: PartPrecision) -> None:
         """Its engines are timed."""
@@ -200,7 +200,7 @@ class OpenVino:
     ) -> bytes:
         """Compile and export."""
         try:
-            return _exported(_reshaped(onnx, part, shapes), _hint(precision))
+            return _exported(_reshaped(onnx, shapes), _hint(precision))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO refuses the {part} in {precision}: {error}") from error
 
@@ -216,7 +216,7 @@ class OpenVino:
     ) -> bytes:
         """Join the models, so that what lies between them needs neither float32 nor another layout."""
         try:
-            model = _joined([_reshaped(onnx[part], part, shapes) for part in DIRECT_PARTS])
+            model = _joined([_reshaped(onnx[part], shapes) for part in DIRECT_PARTS])
             return _exported(model, _hint(precisions[DIRECT_PARTS[0]]))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO refuses {', '.join(DIRECT_PARTS)} in one: {error}") from error
@@ -230,9 +230,9 @@ class OpenVino:
 OPENVINO = OpenVino()
 
 
-def _run_of(compiled: Any, part: str) -> Run:
+def _run_of(compiled: Any) -> Run:
     request = compiled.create_infer_request()
-    names = TENSORS[part][0]
+    names = _input_names(compiled)
 
     def run(feed: Mapping[str, Array]) -> Array:
         found: Array = request.infer({name: feed[name] for name in names})[0].copy()
@@ -284,7 +284,7 @@ class OpenVinoEngines:
         for part in PARTS:
             model = self._models[part].clone()
             try:
-                model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
+                model.reshape({name: list(shapes[name]) for name in _input_names(model)})
                 bound[part] = _bind(compile_part(model, HINTS[self._hints[part]]), part, buffers)
             except RuntimeError as error:
                 raise BackendError(
@@ -341,27 +341,40 @@ def _bind(compiled: Any, part: str, buffers: Buffers) -> _Enqueue:
     """A request of a compiled model over the core's buffers."""
     import openvino as ov
 
-    inputs, output = TENSORS[part]
     request = compiled.create_infer_request()
-    for name in (*inputs, output):
+    for name in (*_input_names(compiled), OUTPUTS[part]):
         request.set_tensor(name, ov.Tensor(buffers.buffer(name), shared_memory=True))
     return _Enqueue(request)
 
 
-def _reshaped(onnx: bytes, part: str, shapes: Mapping[str, Sequence[int]]) -> Any:
+def _input_names(model: Any) -> list[str]:
+    """The names of the inputs of a model, compiled or not."""
+    return [_name(port) for port in model.inputs]
+
+
+def _name(port: Any) -> str:
+    return str(port.get_any_name())
+
+
+def _reshaped(onnx: bytes, shapes: Mapping[str, Sequence[int]]) -> Any:
     """The model of a part for tensors of these shapes, with float32 inputs and outputs."""
     model = _float_tensors(onnx)
-    model.reshape({name: list(shapes[name]) for name in TENSORS[part][0]})
+    model.reshape({name: list(shapes[name]) for name in _input_names(model)})
     return model
 
 
 def _joined(models: Sequence[Any]) -> Any:
-    """One model of several with an input and an output each, one after the other."""
+    """One model of several, one after the other: each takes what the one before gives, and maybe the image."""
     import openvino as ov
 
+    (image,) = models[0].parameters
     last = models[0]
     for following in models[1:]:
-        following.parameters[0].output(0).replace(last.results[0].input_value(0))
+        for parameter in following.parameters:
+            taken = (
+                image.output(0) if _name(parameter.output(0)) == "image" else last.results[0].input_value(0)
+            )
+            parameter.output(0).replace(taken)
         last = following
     return ov.Model(last.results, models[0].parameters, DIRECT)
 
@@ -381,7 +394,7 @@ def _float_tensors(onnx: bytes) -> Any:
         return model
     steps = ov.preprocess.PrePostProcessor(model)
     for port in model.inputs:
-        steps.input(port.get_any_name()).tensor().set_element_type(ov.Type.f32)
+        steps.input(_name(port)).tensor().set_element_type(ov.Type.f32)
     steps.output().tensor().set_element_type(ov.Type.f32)
     return steps.build()
 

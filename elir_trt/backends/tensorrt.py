@@ -32,7 +32,7 @@ from elir_trt.backends.tensorrt_api import Flavour, ICudaEngine, IExecutionConte
 from elir_trt.errors import BackendError, ElirWarning
 from elir_trt.files import write_whole
 from elir_trt.gpu import gpu_tag, primary_context
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
@@ -201,13 +201,13 @@ class TensorRtEngines:
 
     def bind(self, size: tuple[int, int], batch: int, buffers: Buffers) -> Mapping[str, Enqueue]:
         """Make the parts' contexts and bind them to the core's buffers."""
-        specification = self.bundle.manifest.specification
-        shapes = part_shapes(specification.recipe.architecture, size, self.bundle.condition_width, batch)
+        architecture = self.bundle.recipe.architecture
+        shapes = part_shapes(architecture, size, self.bundle.condition_width, batch)
         bound: dict[str, Enqueue] = {}
         largest = max(engine.device_memory_size_v2 for engine in self._engines.values())
         block = buffers.reserve(max(largest, 1))
         for part, engine in self._engines.items():
-            inputs, output = TENSORS[part]
+            inputs, output = part_tensors(part, architecture)
             for name in (*inputs, output):
                 found = tuple(engine.get_tensor_shape(name))
                 if found != shapes[name]:

@@ -28,7 +28,7 @@ from elir_trt.backends.base import (
     Probe,
 )
 from elir_trt.errors import BackendError
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
 from elir_trt.recipe import Precision
 from elir_trt.tolerances import PartPrecision
 
@@ -169,12 +169,13 @@ class TorchEngines:
         """Give each part the core's buffers as tensors."""
         import torch
 
-        shapes = part_shapes(self.bundle.recipe.architecture, size, self.bundle.condition_width, batch)
+        architecture = self.bundle.recipe.architecture
+        shapes = part_shapes(architecture, size, self.bundle.condition_width, batch)
         tensors = {name: torch.utils.dlpack.from_dlpack(buffers.view(name)) for name in shapes}
         pool = torch.cuda.MemPool() if self.device == "cuda" else None
         bound: dict[str, Enqueue] = {}
         for part in PARTS:
-            inputs, output = TENSORS[part]
+            inputs, output = part_tensors(part, architecture)
             bound[part] = _Enqueue(
                 self._modules[part], [tensors[name] for name in inputs], tensors[output], pool
             )

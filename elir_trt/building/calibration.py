@@ -9,6 +9,7 @@ import torch
 
 from elir_trt.backends.base import Array, Run
 from elir_trt.model.elir import Elir
+from elir_trt.parts import part_tensors
 from elir_trt.recipe import Recipe
 from elir_trt.reference import euler_latents, noise_of, to_image
 from elir_trt.samples import Image
@@ -34,7 +35,9 @@ def part_inputs(
             found["coarse"].append({"encoded": encoded.numpy()})
             for k, latent in enumerate(latents[:-1]):
                 found["velocity"].append({"latent": latent, "condition": rows[k : k + 1]})
-            found["decoder"].append({"latent": coarse if index % 2 else latents[-1]})
+            decoded: Tensors = {"latent": coarse if index % 2 else latents[-1], "image": image}
+            names, _ = part_tensors("decoder", recipe.architecture)
+            found["decoder"].append({name: decoded[name] for name in names})
     return found
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from elir_trt.errors import ExportError
 from elir_trt.model.elir import Elir
 from elir_trt.model.engine_parts import part_module
-from elir_trt.parts import TENSORS, part_shapes
+from elir_trt.parts import part_shapes, part_tensors
 from elir_trt.recipe import Precision
 
 #: First opset with GroupNormalization in its present form.
@@ -80,8 +80,8 @@ def export_part(
     Raises:
         ExportError: the export failed, or the file's outputs are not those of the part.
     """
-    inputs, output = TENSORS[part]
     architecture = model.architecture
+    inputs, output = part_tensors(part, architecture)
     shapes = part_shapes(architecture, size, model.fmir.condition_width)
     reference = part_module(model, part).eval()
     generator = torch.Generator().manual_seed(0)

@@ -76,8 +76,7 @@ def quantize(
     left: set[str] = set()
     types = ["Add", "Mul"]
     if ends:
-        convolutions = [node.name for node in model.graph.node if node.op_type in _CONVOLUTIONS]
-        left, types = {convolutions[0], convolutions[-1]}, ["Add", "Mul", "Concat"]
+        left, types = _ends(model.graph), ["Add", "Mul", "Concat"]
     if equalized:
         whole = scheme == "int8-full"
         model = onnx.load_model_from_string(equalize(data, inputs, leave=() if whole else left))
@@ -107,6 +106,22 @@ def quantize(
         raise BuildError(f"{model.graph.name}: no convolution was quantized to {scheme}")
     result: bytes = quantized.SerializeToString()
     return result
+
+
+def _ends(graph: onnx.GraphProto) -> set[str]:
+    """Names of the convolutions that come after no other, and of those that no other comes after."""
+    behind: dict[str, set[str]] = {}  # The convolutions that each tensor comes from.
+    found = {node.name: False for node in graph.node if node.op_type in _CONVOLUTIONS}
+    first = set()
+    for node in graph.node:
+        before = set().union(*(behind.get(name, set()) for name in node.input))
+        if node.name in found:
+            found.update(dict.fromkeys(before, True))
+            if not before:
+                first.add(node.name)
+            before = {*before, node.name}
+        behind.update(dict.fromkeys(node.output, before))
+    return first | {name for name, is_followed in found.items() if not is_followed}
 
 
 def quantize_residuals(model: onnx.ModelProto) -> int:
@@ -233,12 +248,12 @@ def session(data: bytes) -> Any:
 
 
 def run_file(data: bytes, feeds: Sequence[Mapping[str, npt.NDArray[Any]]]) -> list[npt.NDArray[np.float32]]:
-    """Outputs of a file for these inputs, which are cast to the types it has."""
+    """Outputs of a file for these inputs, cast to the types it has; what it does not take is passed over."""
     opened = session(data)
     types = {i.name: np.float16 if "float16" in i.type else np.float32 for i in opened.get_inputs()}
     results = []
     for feed in feeds:
-        (output,) = opened.run(None, {name: value.astype(types[name]) for name, value in feed.items()})
+        (output,) = opened.run(None, {name: feed[name].astype(kind) for name, kind in types.items()})
         results.append(cast("npt.NDArray[np.float32]", np.asarray(output, dtype=np.float32)))
     return results
 

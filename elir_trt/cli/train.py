@@ -60,6 +60,7 @@ def train(
         device=device,
         weights=weights,
         report=lambda figures: print(progress_line(figures), file=sys.stderr, flush=True),
+        say=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(f"trained: {path}; make a bundle with: elir-trt build {recipe} --weights {path}")
 

@@ -17,6 +17,9 @@ from elir_trt.recipe import AutoencoderSpec
 
 #: Latents enter the decoder through ``LATENT_RANGE * tanh(z / LATENT_RANGE)``.
 LATENT_RANGE = 3.0
+#: A gate is ``sigmoid(GATE_SLOPE * y + GATE_START)`` of what its convolution gives: at first all but closed (0.7 %),
+#: and steep, so that it opens in hundreds of steps of a usual learning rate.
+GATE_SLOPE, GATE_START = 16.0, -5.0
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -113,9 +116,9 @@ class Decoder(nn.Module):
     """Latent ``[N, latent_channels, h, w]`` to image ``[N, 3, h * downscale, w * downscale]``, not clipped.
 
     With ``skip`` the decoder takes the degraded image as well, so that detail has a way around the latent. The image
-    enters twice: projected patch by patch onto the first features, and at the end, where a gate of one number per
-    sample says how much of it is right: ``decoded + gate * (image - decoded)``. Both begin at zero, so that a decoder
-    without a skip is one whose skip has not learnt anything.
+    enters twice: projected patch by patch onto the first features, and at the end, where a gate from 0 to 1 for each
+    sample says how much of it is right: ``decoded + gate * (image - decoded)``. Both begin at zero, which leaves the
+    gate all but closed. A gate without bounds lets a little of the noise through wherever it misses zero.
     """
 
     def __init__(self, spec: AutoencoderSpec, latent_channels: int, skip: bool = False) -> None:
@@ -157,7 +160,7 @@ class Decoder(nn.Module):
         for layer in middle:
             features = layer(features)
         decoded, gate = self._to_pixels(head(features)), self._to_pixels(self.gate(features))
-        return decoded + gate * (image - decoded)
+        return decoded + torch.sigmoid(GATE_SLOPE * gate + GATE_START) * (image - decoded)
 
     def _to_pixels(self, y: Tensor) -> Tensor:
         return F.pixel_shuffle(y, self.unshuffle) if self.unshuffle > 1 else y

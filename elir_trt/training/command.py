@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,17 @@ from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, 
 
 #: What each phase learns with, unless told otherwise: a small restorer from nothing.
 PHASES = (
-    Settings("joint", batch=12, crop=128, loss="psnr", optimizer="muon", rate=5e-4, cooling=0.4),
+    Settings(
+        "joint",
+        batch=12,
+        crop=128,
+        loss="psnr",
+        log_floor=4e-4,
+        latent_noise=0.01,
+        optimizer="muon",
+        rate=5e-4,
+        cooling=0.5,
+    ),
     Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse", optimizer="muon"),
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.
@@ -56,6 +67,7 @@ def train(
     flow_share: float = FLOW_SHARE,
     phases: tuple[Settings, ...] = PHASES,
     report: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a recipe's model, or go on with a training that was stopped.
 
@@ -75,6 +87,7 @@ def train(
         phases: how each phase trains.
         report: is called about once a minute with the phase (from 1), the mean losses since the last call, and PSNR
             (dB) and SSIM on held-out crops without a step and with all of them.
+        say: is called with the machine and the type that a phase computes in, when it begins or goes on.
 
     Returns:
         the checkpoint's path.
@@ -108,6 +121,7 @@ def train(
             replace(settings),
             seed=seed + index,
             device=chosen,
+            say=say,
         )
         trainer.resume()
 

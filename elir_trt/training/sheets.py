@@ -13,7 +13,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def sample_sheet(rows: Sequence[Sequence[Image]], path: Path, gap: int = 4) -> None:
-    """Write images of one size as a PNG, one row each: what was fed, what came out, what it should be."""
+    """Write images of one size as one picture, a row each: what was fed, what came out, what it should be."""
     joined = [np.concatenate([np.pad(i, ((0, gap), (0, gap), (0, 0))) for i in row], axis=1) for row in rows]
     sheet = np.concatenate(joined, axis=0)
     cv2.imwrite(str(path), np.ascontiguousarray(sheet[:-gap, :-gap, ::-1]))

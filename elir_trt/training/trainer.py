@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,12 +25,14 @@ from torch import Tensor, nn
 
 from elir_trt.degradations import degradation
 from elir_trt.errors import CheckpointError
+from elir_trt.files import write_whole, written_whole
 from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_state, read_checkpoint
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
 from elir_trt.training.data import Crops, Image
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
 from elir_trt.training.optimizer import MuonWithAdamW, adamw
+from elir_trt.training.sessions import Session, device_name, dtype_name, measured_ms
 from elir_trt.training.start import can_start_as_identity, deepened, start_as_identity
 
 Phase = Literal["autoencoder", "joint", "flow"]
@@ -39,6 +40,8 @@ Progress = Callable[[dict[str, float]], None]
 
 #: Loss "psnr": makes gradients about as long as those of "l1" at 30 dB, for the same clipping.
 LOG_SCALE = 0.02
+#: Crops that decide which type is faster.
+MEASURED = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Settings:
         optimizer: "adamw", as published, or "muon", which gets further in as many steps (see
             :class:`~elir_trt.training.optimizer.MuonWithAdamW`).
         decay: of the averaged weights.
-        autocast: bfloat16 where that is safe; float32 otherwise.
+        autocast: whether to compute in bfloat16 where that is safe; None: where it is measured to be faster, which
+            is asked anew on another machine.
     """
 
     phase: Phase
@@ -89,7 +93,7 @@ class Settings:
     overparametrised: bool = False
     optimizer: Literal["adamw", "muon"] = "adamw"
     decay: float = 0.999
-    autocast: bool = True
+    autocast: bool | None = None
 
 
 class Average:
@@ -114,11 +118,10 @@ def to_tensor(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     return (tensor.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
 
-def write_whole(content: Any, path: Path) -> None:
+def save_whole(content: Any, path: Path) -> None:
     """``torch.save``, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        torch.save(content, temporary)
 
 
 def training_checkpoint(model: Elir) -> dict[str, dict[str, Tensor]]:
@@ -145,7 +148,9 @@ class Trainer:
         *,
         seed: int,
         device: str,
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        self.say = say
         self.settings, self.recipe, self.crops, self.out = settings, recipe, crops, out
         self.device = torch.device(device)
         torch.manual_seed(seed)
@@ -172,13 +177,15 @@ class Trainer:
         self.average = Average(model, settings.decay)
         self.flow = FlowSettings(segments=recipe.steps, noise=recipe.sigma)
         self.step, self.elapsed = 0, 0.0
+        self.sessions: list[Session] = []
+        self._began = False
         self.loader = ThreadPoolExecutor(1, "elir-crops")
         self.ahead: tuple[int, Future[tuple[Image, Image]] | None] = (0, None)
         out.mkdir(parents=True, exist_ok=True)
 
     def save(self) -> None:
         """Write the averaged weights (``elir.ckpt``) and the whole state (``state.pt``)."""
-        write_whole(training_checkpoint(self.average.model), self.out / "elir.ckpt")
+        save_whole(training_checkpoint(self.average.model), self.out / "elir.ckpt")
         state = {
             "settings": asdict(self.settings),
             "step": self.step,
@@ -186,12 +193,15 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
+            "sessions": [asdict(session) for session in self.sessions],
             "teacher": self.teacher.state_dict() if self.settings.phase == "flow" else {},
             "optimizer": self.optimizer.state_dict(),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if self.device.type == "cuda" else torch.empty(0),
         }
-        write_whole(state, self.out / "state.pt")
+        save_whole(state, self.out / "state.pt")
+        text = json.dumps([asdict(session) for session in self.sessions], indent=1) + "\n"
+        write_whole(self.out / "sessions.json", text.encode())
 
     def resume(self) -> bool:
         """Go on from ``state.pt``, if there is one.
@@ -212,6 +222,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.average.updates = state["updates"]
+        self.sessions = [Session(**session) for session in state.get("sessions", ())]
         if self.settings.phase == "flow":
             self.teacher.load_state_dict(state["teacher"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -222,13 +233,11 @@ class Trainer:
 
     def iterate(self, progress: float) -> dict[str, float]:
         """Take one optimizer step, ``progress`` of the phase done; return the losses."""
-        s = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(progress)
         clean, degraded = self._batch()
         x, y = to_tensor(clean, self.device), to_tensor(degraded, self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=s.autocast):
-            losses = self._flow(x, y, progress) if s.phase == "flow" else self._pixels(x, y)
+        losses = self._losses(x, y, progress, self.session().dtype == dtype_name(True))
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -236,6 +245,41 @@ class Trainer:
         self.average.update(self.model)
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
+
+    def session(self) -> Session:
+        """The piece of the training that runs; it begins when it is first asked for."""
+        if not self._began:
+            self._began = True
+            self.sessions.append(self._new_session())
+            if self.say is not None:
+                self.say(f"{self.settings.phase}: {self.sessions[-1].told()}")
+        return self.sessions[-1]
+
+    def _new_session(self) -> Session:
+        device, wanted = device_name(self.device), self.settings.autocast
+        session = Session(device, "", str(torch.__version__), torch.get_num_threads(), self.step)
+        before = self.sessions[-1] if self.sessions else None
+        if wanted is not None:
+            session.dtype = dtype_name(wanted)
+        elif self.device.type == "cuda":
+            session.dtype = dtype_name(True)
+        elif before is not None and before.device == device:
+            session.dtype = before.dtype  # Goes on with the very same numbers.
+        else:
+            session.measured_ms = self._measured_ms()
+            session.dtype = min(session.measured_ms, key=lambda dtype: (session.measured_ms or {})[dtype])
+        return session
+
+    def _measured_ms(self) -> dict[str, float]:
+        count, side = min(self.settings.batch, MEASURED), self.settings.crop
+        x = torch.full((count, 3, side, side), 0.5, device=self.device)
+        found = measured_ms(lambda autocast: self._losses(x, x, 1.0, autocast)["loss"])
+        self.optimizer.zero_grad(set_to_none=True)
+        return found
+
+    def _losses(self, x: Tensor, y: Tensor, progress: float, autocast: bool) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
+            return self._flow(x, y, progress) if self.settings.phase == "flow" else self._pixels(x, y)
 
     def _rate(self, progress: float) -> float:
         s, left = self.settings, 1.0 - min(progress, 1.0)
@@ -323,6 +367,7 @@ class Trainer:
         if (budget_s is None) == (iterations is None):
             raise ValueError("give either budget_s or iterations")
         began, written, before = time.monotonic(), time.monotonic(), self.elapsed
+        minutes_before = self.sessions[-1].minutes if self._began else 0.0
         history: list[dict[str, float]] = []
         since = 0
         while True:
@@ -330,7 +375,10 @@ class Trainer:
             if progress >= 1.0 or self.step == stop_at:
                 break
             history.append(self.iterate(progress))
-            self.elapsed = before + time.monotonic() - began
+            spent = time.monotonic() - began
+            self.elapsed = before + spent
+            session = self.session()
+            session.steps, session.minutes = self.step - session.step, minutes_before + spent / 60.0
             if time.monotonic() - written > every_s:
                 written = time.monotonic()
                 self._report(history[since:], report)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +33,7 @@ from elir_trt.cli import main
 from elir_trt.errors import BuildError, CalibrationError
 from elir_trt.model import load_model
 from elir_trt.model.engine_parts import part_module
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
 from elir_trt.procedural import dead_leaves
 from elir_trt.recipe import Recipe
 from elir_trt.samples import Samples, load_samples
@@ -201,15 +200,6 @@ def test_precisions_are_parsed() -> None:
         parse_precision("int4")
     with pytest.raises(BuildError, match="for part 'middle'; allowed: encoder, coarse"):
         parse_precision("middle=int8")
-
-
-def test_a_decoder_with_a_skip_is_refused(small_checkpoint: Path) -> None:
-    recipe = small_recipe()
-    gated = replace(recipe.architecture, skip="gated")
-    with pytest.raises(
-        BuildError, match=r"architecture\.skip is 'gated'; engines need a decoder without one"
-    ):
-        build(replace(recipe, architecture=gated), small_checkpoint)
 
 
 def test_precisions_that_cannot_be_are_refused(
@@ -425,7 +415,7 @@ def test_multiplications_are_those_of_torch(model: Any) -> None:
         module = part_module(model, part)
         shapes = part_shapes(model.architecture, SIZE, model.fmir.condition_width)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module(*(torch.zeros(shapes[name]) for name in TENSORS[part][0]))
+            module(*(torch.zeros(shapes[name]) for name in part_tensors(part, model.architecture)[0]))
         data = export_part(model, part, size=SIZE).data
         assert 2 * count_multiplications(data) == pytest.approx(counter.get_total_flops(), rel=1e-6)
 

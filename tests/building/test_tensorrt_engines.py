@@ -4,6 +4,7 @@ import contextlib
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from tensorrt_stand_ins import VERSIONS, names, strict
 
 from elir_trt.backends import tensorrt
 from elir_trt.errors import BackendError, ElirWarning
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
+from elir_trt.recipe import Architecture
 
 
 class Engines:
     """A TensorRT of some version that runs: engines are the names of the parts."""
 
-    def __init__(self, version: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, version: str, architecture: Architecture, shapes: dict[str, tuple[int, ...]]) -> None:
         self.refused = ""
         self.dtype = "DataType.HALF"
         self.capturable = True
@@ -77,7 +79,7 @@ class Engines:
             if outer.refused == part:
                 outer.logger.log(1, "The engine plan file is not compatible with this version")
                 return None
-            inputs, output = TENSORS[part]
+            inputs, output = part_tensors(part, architecture)
             tensors = (*inputs, output)
             return make(
                 "ICudaEngine",
@@ -115,7 +117,7 @@ class Core:
     """The core's buffers, by numbers."""
 
     def address(self, name: str) -> int:
-        return 10 + sorted({n for inputs, output in TENSORS.values() for n in (*inputs, output)}).index(name)
+        return 10 + sorted(part_shapes(small_recipe().architecture, (64, 128), 40)).index(name)
 
     def reserve(self, bytes: int) -> int:
         self.reserved = bytes
@@ -125,9 +127,10 @@ class Core:
         raise AssertionError("on the GPU")
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Any:
+@pytest.fixture(params=["none", "gated"])
+def bundle(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     recipe = small_recipe()
+    recipe = replace(recipe, architecture=replace(recipe.architecture, skip=request.param))
     specification = types.SimpleNamespace(
         precision="fp16", recipe=recipe, size=(64, 128), batch=1, tensorrt="10.3", gpu=None
     )
@@ -144,7 +147,8 @@ def bundle(tmp_path: Path) -> Any:
 
 def engines(monkeypatch: pytest.MonkeyPatch, version: str, bundle: Any) -> tuple[Engines, Any]:
     recipe = bundle.recipe
-    stand_in = Engines(version, part_shapes(recipe.architecture, (64, 128), bundle.condition_width))
+    shapes = part_shapes(recipe.architecture, (64, 128), bundle.condition_width)
+    stand_in = Engines(version, recipe.architecture, shapes)
     monkeypatch.setitem(sys.modules, stand_in.module.__name__, stand_in.module)
     return stand_in, "tensorrt-rtx" if version.startswith("rtx") else "tensorrt"
 
@@ -161,7 +165,7 @@ def test_runs_with_the_names_of_every_version(
     assert list(bound) == list(PARTS) == list(stand_in.contexts)
     assert core.reserved == 1300, "the largest part's, once"
     for part, context in stand_in.contexts.items():
-        inputs, output = TENSORS[part]
+        inputs, output = part_tensors(part, bundle.recipe.architecture)
         assert context._block == (99, 1300)
         assert context._bound == {name: core.address(name) for name in (*inputs, output)}
         bound[part](7)

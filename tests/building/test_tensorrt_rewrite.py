@@ -25,7 +25,7 @@ from elir_trt.building.export import export_part, relative_error
 from elir_trt.building.typed import narrow
 from elir_trt.model import load_model
 from elir_trt.model.engine_parts import part_module
-from elir_trt.parts import PARTS, TENSORS, part_shapes
+from elir_trt.parts import PARTS, part_shapes, part_tensors
 
 SIZE = (64, 128)
 
@@ -45,7 +45,10 @@ def feeds(model: Any) -> dict[str, dict[str, np.ndarray]]:
     shapes = part_shapes(small_recipe().architecture, SIZE, model.fmir.condition_width)
     rng = np.random.default_rng(3)
     return {
-        part: {name: rng.normal(size=shapes[name]).astype(np.float32) for name in TENSORS[part][0]}
+        part: {
+            name: rng.normal(size=shapes[name]).astype(np.float32)
+            for name in part_tensors(part, model.architecture)[0]
+        }
         for part in PARTS
     }
 
@@ -68,7 +71,7 @@ def test_what_tensorrt_gets_is_the_torch_part(
     part: str, model: Any, floats: dict[str, bytes], feeds: dict[str, dict[str, np.ndarray]]
 ) -> None:
     """Against torch itself, folded as engines are and not."""
-    arguments = [torch.from_numpy(feeds[part][name]) for name in TENSORS[part][0]]
+    arguments = [torch.from_numpy(feeds[part][name]) for name in part_tensors(part, model.architecture)[0]]
     with torch.no_grad():
         expected = part_module(model, part)(*arguments).numpy()
         plain = model.fmir.forward_conditioned(*arguments).numpy() if part == "velocity" else expected

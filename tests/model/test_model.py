@@ -15,6 +15,7 @@ from torch import Tensor
 
 from elir_trt.errors import CheckpointError
 from elir_trt.model import Elir, collapse, load_model, read_checkpoint, time_embedding
+from elir_trt.model.autoencoder import GATE_START
 from elir_trt.model.checkpoint import infer_architecture, load_state
 from elir_trt.recipe import Architecture, CoarseSpec, VelocitySpec, load_recipe
 
@@ -159,7 +160,7 @@ def test_nan_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "nan.pth")
 
 
-def test_a_fresh_skip_changes_nothing_and_then_needs_the_image() -> None:
+def test_a_fresh_skip_is_all_but_closed_and_needs_the_image() -> None:
     architecture = replace(SMALL, skip="gated")
     state = made_state("small")
     gated = Elir(architecture)
@@ -169,12 +170,15 @@ def test_a_fresh_skip_changes_nothing_and_then_needs_the_image() -> None:
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         z = plain.enc(x)
-        assert torch.equal(plain.dec(z), gated.dec(z, x))
+        decoded = plain.dec(z)
+        closed = torch.sigmoid(torch.tensor(GATE_START))
+        torch.testing.assert_close(gated.dec(z, x), decoded + closed * (x - decoded))
+        assert closed < 0.01
         with pytest.raises(ValueError, match="skip needs"):
             gated.dec(z)
-        # A gate of one is the image itself.
+        # An open gate is the image itself.
         assert gated.dec.gate is not None and gated.dec.gate.bias is not None
-        gated.dec.gate.bias.fill_(1.0)
+        gated.dec.gate.bias.fill_(2.0)
         torch.testing.assert_close(gated.dec(z, x), x, rtol=0, atol=1e-5)
 
 
