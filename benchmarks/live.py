@@ -81,9 +81,10 @@ def table(found: dict[str, Any]) -> str:
         lines.append(
             f"| {name}: p50, p95, p99 | {values['p50']:.1f}, {values['p95']:.1f}, {values['p99']:.1f} |"
         )
-    own = sum(stages.values())
-    lines.append(f"| core beside the engines, of its part | {100 * own / inside:.1f} % |")
-    lines.append(f"| core beside the engines, of the whole way | {100 * own / display['p50']:.1f} % |")
+    own = page["p50"] - sum(engines.values())
+    lines.append(
+        f"| all but engines and browser | {own:.1f}, {100 * own / display['p50']:.0f} % of the way |"
+    )
     return "\n".join(lines)
 
 
