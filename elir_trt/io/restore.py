@@ -127,6 +127,7 @@ def restore_path(
                 "temporal": temporal,
             },
             averages=temporal != "off",
+            whole=getattr(restorer, "stateful", False),
             progress=progress,
             say=say,
         )
