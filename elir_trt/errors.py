@@ -43,6 +43,10 @@ class DeviceError(ElirError):
     """A device is not there or not usable."""
 
 
+class StateError(ElirError):
+    """What one stream carried from frame to frame does not fit another."""
+
+
 class MediaError(ElirError):
     """An image, video or camera cannot be read or written."""
 

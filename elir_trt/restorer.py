@@ -22,6 +22,7 @@ from elir_trt.memory import available_bytes, parse_bytes, resident_bytes
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal, frame_array
+from elir_trt.stream_state import StreamState
 from elir_trt.tiling import affordable_pixels, frame_bytes
 from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
@@ -217,6 +218,7 @@ class Restorer(Closing):
         matrix: Matrix = "bt709",
         full_range: bool = False,
         results: Literal["host", "device"] = "host",
+        state: StreamState | None = None,
     ) -> Stream:
         """Open a stream of frames.
 
@@ -252,6 +254,8 @@ class Restorer(Closing):
             results: "host": numpy arrays; "device": arrays that stay on the GPU (see :class:`Result`). They
                 may be dropped while work on them is queued on the stream that took them by DLPack, or on the
                 default stream; finish work on other streams first.
+            state: of a stream of the same options, sizes and engines, see :meth:`Stream.state`: this one goes on
+                behind its frames. A StateError says that it does not fit, when the size is known.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -305,6 +309,7 @@ class Restorer(Closing):
             on_late=on_late,
             pixels=pixels,
             results=results,
+            state=state,
         )
         if size is not None:
             stream.open_for(size)

@@ -12,6 +12,7 @@ import typer
 from elir_trt.cli.build import build
 from elir_trt.cli.demo import demo
 from elir_trt.cli.doctor import doctor
+from elir_trt.cli.gst import gst
 from elir_trt.cli.info import info
 from elir_trt.cli.live import live
 from elir_trt.cli.run import run
@@ -53,6 +54,7 @@ def _main(
 
 for command in (build, tune, run, live, info, verify, doctor, demo, train):
     app.command()(command)
+app.add_typer(gst)
 
 
 def run_app() -> None:
