@@ -21,6 +21,7 @@ from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
+    from elir_trt.still import Still
     from elir_trt.stream import Drop, Noise, Temporal
 
 DEPTH = 3
@@ -47,6 +48,7 @@ class SupportsStream(Protocol):
         seed: int = ...,
         noise: Noise = ...,
         temporal: Temporal = ...,
+        still: Still = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
         matrix: Matrix = ...,
@@ -85,6 +87,7 @@ def pump(
     seed: int = 0,
     noise: Noise = "fixed",
     temporal: Temporal = "off",
+    still: Still = "off",
     on_error: OnError | None = None,
     progress: ProgressCallback | None = None,
 ) -> PumpReport:
@@ -97,7 +100,7 @@ def pump(
         source: open; it stays open.
         restorer: from :func:`elir_trt.open`.
         sink: it is closed, or aborted, in any case.
-        depth, steps, seed, noise, temporal: see :meth:`elir_trt.restorer.Restorer.stream`.
+        depth, steps, seed, noise, temporal, still: see :meth:`elir_trt.restorer.Restorer.stream`.
         drop: "block", "oldest" or "newest", see there; None: "oldest" for live sources, else "block".
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
             such error ends the work.
@@ -116,6 +119,7 @@ def pump(
         "seed": seed,
         "noise": noise,
         "temporal": temporal,
+        "still": still,
         "format": source.pixel_format,
         "output_format": sink.pixel_format,
         "matrix": source.matrix,

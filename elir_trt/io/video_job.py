@@ -135,7 +135,9 @@ def _open_job(
     }
     job = Job(target, full, restart=options.restart)
     if job.segments and stateful:
-        job.start_afresh("its results depend on the frames before them (temporal, or noise per frame)")
+        job.start_afresh(
+            "its results depend on the frames before them (temporal, still with a tolerance, or noise per frame)"
+        )
     if job.restarted is not None:
         say(f"{target}: starts afresh: what is there of it cannot be gone on with, {job.restarted}")
     if job.segments:
