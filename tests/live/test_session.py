@@ -16,8 +16,9 @@ from live_parts import Clip, Kept, SlowRestorer, until
 
 from elir_trt.errors import ElirError, MediaError
 from elir_trt.io import VideoReader
-from elir_trt.live import Fanout, LiveSource, Monitor, Session, Settings, open_sink
+from elir_trt.live import Fanout, LiveFrame, LiveSource, Monitor, Session, Settings, open_sink
 from elir_trt.live.monitor import Latencies, as_line
+from elir_trt.stream import Result
 
 
 class Run:
@@ -294,3 +295,16 @@ def test_sinks_are_told_by_how_they_are_written(tmp_path: Path) -> None:
     assert isinstance(recording, Recording)
     recording.abort()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_no_loopback_says_how_to_make_one(tmp_path: Path) -> None:
+    from elir_trt.live.sinks import Loopback
+
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match="this is no device: sudo modprobe v4l2loopback"):
+        Loopback(str(tmp_path / "file"))
+    sink = Loopback("/dev/null")
+    pixels = np.zeros((33, 48, 3), np.uint8)
+    with pytest.raises(MediaError, match=r"/dev/null: takes no frames: .*modprobe v4l2loopback"):
+        sink.write(Result(pixels, 0, None, 0, {}, 1.0), LiveFrame(pixels, captured_s=0.0))
+    sink.close()
