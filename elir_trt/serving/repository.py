@@ -1,7 +1,7 @@
 """A model repository for Triton Inference Server: the bundle, and a model of Triton's Python back end that opens it.
 
     REPOSITORY/elir_TASK/config.pbtxt       inputs, outputs, dynamic batching
-    REPOSITORY/elir_TASK/1/model.py         three lines: the model is elir_trt.serving.triton
+    REPOSITORY/elir_TASK/1/model.py         some lines: the model is elir_trt.serving.triton
     REPOSITORY/elir_TASK/1/bundle/          a copy of the bundle, opened with its digests checked
 
 The server's Python needs this package and what the bundle's backend needs.
@@ -25,7 +25,11 @@ STEPS, DEVICE = "steps", "device"
 
 _MODEL = '''"""The restorer as a model of Triton's Python back end."""
 
-from elir_trt.serving.triton import TritonPythonModel
+import sys
+
+sys.path.extend({packages!r})
+
+from elir_trt.serving.triton import TritonPythonModel  # noqa: E402
 
 __all__ = ["TritonPythonModel"]
 '''
@@ -41,6 +45,8 @@ class Options:
         instances: restorers, each in a process of its own.
         device: "auto", "cpu" or "cuda".
         steps: of every frame; None: the bundle's default.
+        packages: folders in which the server's Python finds this package and what it needs, where it does not by
+            itself: Triton's Python back end knows neither virtual environments nor PYTHONPATH.
     """
 
     batch: int = 8
@@ -48,6 +54,7 @@ class Options:
     instances: int = 1
     device: str = "auto"
     steps: int | None = None
+    packages: tuple[str, ...] = ()
 
 
 def write_repository(
@@ -89,7 +96,7 @@ def write_repository(
     with locked(path), written_folder(path) as folder:
         version = folder / "1"
         shutil.copytree(opened.path, version / BUNDLE)
-        (version / "model.py").write_text(_MODEL)
+        (version / "model.py").write_text(_MODEL.format(packages=list(options.packages)))
         (folder / "config.pbtxt").write_text(configuration(path.name, options))
     return path
 

@@ -178,13 +178,8 @@ def serving(repository: Path, folder: Path, work: Path) -> Iterator[int]:
     program.write_bytes((stub / "triton_python_backend_stub").read_bytes())
     program.chmod(0o755)
     ports = [free_port() for _ in range(3)]
-    packages = [entry for entry in sys.path if entry.endswith("site-packages")]
     libraries = [folder.parents[1] / "nvidia_pytriton.libs", Path(sys.base_prefix) / "lib"]
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
-        "PYTHONPATH": ":".join(packages),
-    }
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries))}
     command = [
         str(folder / "bin" / "tritonserver"),
         f"--model-repository={repository}",
