@@ -24,6 +24,12 @@ constexpr std::size_t kMaxBatch = 64;
 constexpr const char* kStageNames[kStages] = {"load",    "encoder", "coarse",   "start", "velocity", "step",
                                               "decoder", "direct",  "temporal", "store", "launch",   "total"};
 
+std::string shape_text(const std::vector<std::size_t>& shape) {
+  std::string text;
+  for (const std::size_t side : shape) text += (text.empty() ? "[" : ", ") + std::to_string(side);
+  return text + "]";
+}
+
 }  // namespace
 
 const char* stage_name(std::size_t stage) {
@@ -102,8 +108,7 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   }
   if (options_.average_over_time) {
     const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
-    temporal_state_ = device_->allocate(geometry_.tiles.size() * kTemporalPlanes *
-                                        static_cast<std::size_t>(shape.plane()) * sizeof(float));
+    temporal_state_ = device_->allocate(temporal_numbers() * sizeof(float));
     temporal_maps_ = device_->allocate(options_.batch * kTemporalMaps *
                                        static_cast<std::size_t>(shape.blocks()) * sizeof(float));
   }
@@ -190,6 +195,32 @@ void Pipeline::set_noise(const float* field, std::size_t count) {
   own_field_ = true;
 }
 
+std::vector<std::size_t> Pipeline::temporal_shape() const {
+  if (!options_.average_over_time) {
+    throw std::invalid_argument("this stream averages nothing over time; expected temporal='auto'");
+  }
+  return {geometry_.tiles.size(), kTemporalPlanes, static_cast<std::size_t>(geometry_.engine_height),
+          static_cast<std::size_t>(geometry_.engine_width)};
+}
+
+std::size_t Pipeline::temporal_numbers() const {
+  std::size_t numbers = 1;
+  for (const std::size_t side : temporal_shape()) numbers *= side;
+  return numbers;
+}
+
+void Pipeline::read_temporal(float* state) const {
+  device_->read(temporal_state_.get(), temporal_numbers(), Element::float32, state);
+}
+
+void Pipeline::set_temporal(const float* state, const std::vector<std::size_t>& shape) {
+  const std::vector<std::size_t> own = temporal_shape();
+  if (shape != own) {
+    throw std::invalid_argument("state is " + shape_text(shape) + "; this stream keeps " + shape_text(own));
+  }
+  device_->write(state, temporal_numbers(), Element::float32, temporal_state_.get());
+}
+
 void Pipeline::start() {
   if (!parts_.encoder || !parts_.coarse || !parts_.decoder || (max_steps_ > 0 && !parts_.velocity)) {
     throw std::logic_error("start: a part is missing; set encoder, coarse, velocity and decoder first");
@@ -262,7 +293,7 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
                                 std::to_string(max_steps_));
   }
   if (options_.noise == Noise::per_frame) {
-    params.noise_number = static_cast<std::uint32_t>(index % 0xFFFFFFFFU) + 1U;
+    params.noise_number = static_cast<std::uint32_t>((index + options_.frames_before) % 0xFFFFFFFFU) + 1U;
   }
   if (reused.empty()) return params;
   if (!options_.keep_tiles) {

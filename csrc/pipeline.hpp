@@ -63,8 +63,9 @@ struct PipelineOptions {
   std::size_t batch = 1;  // tiles that the engines take together
   std::uint64_t seed = 0;
   Noise noise = Noise::fixed;
-  bool keep_tiles = false;         // so that frames may reuse tiles of the last one
-  bool average_over_time = false;  // frames of a stream, where nothing but noise changes
+  std::uint64_t frames_before = 0;  // of a film that a stream before this one restored: noise goes on there
+  bool keep_tiles = false;          // so that frames may reuse tiles of the last one
+  bool average_over_time = false;   // frames of a stream, where nothing but noise changes
   Pixels in, out;
 
   // Most steps that a frame may be given: those that the table has all rows of.
@@ -116,6 +117,13 @@ class Pipeline {
   // Replace the fixed noise field: [latent_channels, field_height, field_width], standard normal.
   void set_noise(const float* field, std::size_t count);
 
+  // What averaging over time keeps of the frames so far, [tiles, kTemporalPlanes, engine_height,
+  // engine_width], for another pipeline that goes on behind them; read it while no frame is in work. Throw
+  // std::invalid_argument if nothing is averaged, or the size is another one.
+  std::vector<std::size_t> temporal_shape() const;
+  void read_temporal(float* state) const;
+  void set_temporal(const float* state, const std::vector<std::size_t>& shape);
+
   // Throws std::logic_error if a part is missing; draws the fixed noise.
   void start();
 
@@ -158,6 +166,7 @@ class Pipeline {
   // Where a tile's restored numbers are kept.
   void* kept(std::size_t tile) const;
   std::size_t field_size() const;
+  std::size_t temporal_numbers() const;
   // Memory for the noise field, unless there is none; and its fixed numbers.
   void need_field();
   void draw_field();

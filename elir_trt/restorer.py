@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from elir_trt import _core
 from elir_trt._core import Geometry
@@ -21,9 +22,15 @@ from elir_trt.memory import available_bytes, parse_bytes, resident_bytes
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
 from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal, frame_array
+from elir_trt.stream_state import StreamState
 from elir_trt.tiling import affordable_pixels, frame_bytes
 from elir_trt.tuning.choice import OnEngineError, open_engines
 from elir_trt.tuning.store import Choice, Tune
+
+if TYPE_CHECKING:
+    from elir_trt.faces.detector import Detector
+    from elir_trt.faces.gates import Gates
+    from elir_trt.faces.restorer import FaceRestorer
 
 Order = Literal["rgb", "bgr"]
 
@@ -211,6 +218,7 @@ class Restorer(Closing):
         matrix: Matrix = "bt709",
         full_range: bool = False,
         results: Literal["host", "device"] = "host",
+        state: StreamState | None = None,
     ) -> Stream:
         """Open a stream of frames.
 
@@ -246,6 +254,8 @@ class Restorer(Closing):
             results: "host": numpy arrays; "device": arrays that stay on the GPU (see :class:`Result`). They
                 may be dropped while work on them is queued on the stream that took them by DLPack, or on the
                 default stream; finish work on other streams first.
+            state: of a stream of the same options, sizes and engines, see :meth:`Stream.state`: this one goes on
+                behind its frames. A StateError says that it does not fit, when the size is known.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -299,10 +309,41 @@ class Restorer(Closing):
             on_late=on_late,
             pixels=pixels,
             results=results,
+            state=state,
         )
         if size is not None:
             stream.open_for(size)
         return stream
+
+    def faces(
+        self,
+        *,
+        detector: Detector | str | os.PathLike[str] | None = None,
+        background: Restorer | None = None,
+        gates: Gates | None = None,
+    ) -> FaceRestorer:
+        """Restore the faces of frames with this bundle, one for aligned faces of 512x512 such as bfr.
+
+        Args:
+            detector: what finds faces (:class:`elir_trt.faces.Detector`), or the file of one (YuNet's, for OpenCV);
+                None: the one that the extra "faces" brings (MTCNN).
+            background: restores the rest of the frames; None: it stays as it is, bit by bit.
+            gates: which faces are restored; None: the defaults of :class:`elir_trt.faces.Gates`.
+
+        Returns:
+            What takes images and opens streams as a restorer does. See docs/faces.md.
+
+        Raises:
+            BundleError: this bundle does not keep the size of a face.
+            MediaError: the detector's file cannot be read or used.
+            MissingPackageError: the extra "faces" is not installed.
+        """
+        from elir_trt.faces.opening import open_detector
+        from elir_trt.faces.restorer import FaceRestorer
+
+        if detector is None or isinstance(detector, (str, os.PathLike)):
+            detector = open_detector(detector)
+        return FaceRestorer(self, detector=detector, background=background, gates=gates)
 
     @property
     def _own_pixels(self) -> Pixels:

@@ -21,6 +21,7 @@ from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
+from elir_trt.stream_state import StreamState
 
 # Kinds of memory in DLPack.
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
@@ -108,6 +109,7 @@ class Stream(Closing):
         on_late: OnLate,
         pixels: Pixels,
         results: Literal["host", "device"],
+        state: StreamState | None = None,
     ) -> None:
         """Use :meth:`Restorer.stream`."""
         self.restorer = restorer
@@ -118,6 +120,7 @@ class Stream(Closing):
         self._options.update(temporal=temporal, deadline_ms=deadline_ms, on_late=on_late)
         self._options.update(asdict(pixels), results=results)
         self._depth = depth
+        self._before = state
         self._core: _core.Stream | None = None
         self._opening = threading.Lock()
         self._opened = threading.Event()
@@ -156,11 +159,14 @@ class Stream(Closing):
                 element=restorer.engines.element,
                 device=restorer.engines.device,
                 batch=batch,
+                frames_before=self._before.frames if self._before else 0,
                 **self._options,
             )
             core = _core.Stream(geometry, options)
             for part, enqueue in restorer.engines.bind(geometry.engine, batch, core).items():
                 core.set_part(part, enqueue)
+            if self._before is not None:
+                self._before.put_into(core)
             core.start()
             self._size = size
             self._core = core
@@ -345,6 +351,22 @@ class Stream(Closing):
             counts = dict.fromkeys(("submitted", "completed", "dropped", "failed", "pending"), 0)
             return {**counts, "latency_ms": {}, "stages": {}}
         return self._core.stats()
+
+    def state(self) -> StreamState:
+        """What this stream carries from frame to frame, while all its results are collected.
+
+        A stream that is opened with it goes on as if it were this one; see :meth:`Restorer.stream`.
+
+        Raises:
+            RuntimeError: frames are in work.
+        """
+        self._process.require("stream")
+        before = self._before.frames if self._before else 0
+        if self._core is None:
+            return self._before or StreamState(0, None)
+        averages = self._options["temporal"] != "off"
+        temporal = self._core.temporal_state() if averages else None
+        return StreamState(before + self._core.stats()["submitted"], temporal)
 
     def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A copy of one of the parts' tensors (see :func:`elir_trt.parts.part_tensors`) as the last frame left it.

@@ -35,7 +35,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
                            const std::string& element, const std::string& device, int ordinal, bool record,
                            const std::string& frames, std::size_t batch, bool keep_tiles,
                            const std::string& temporal, std::optional<float> deadline_ms,
-                           const std::string& on_late) {
+                           const std::string& on_late, std::uint64_t frames_before) {
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
@@ -49,6 +49,7 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.pipeline.keep_tiles = keep_tiles;
   options.pipeline.average_over_time = choose("temporal", temporal, kTemporal);
   options.pipeline.seed = seed;
+  options.pipeline.frames_before = frames_before;
   options.pipeline.noise = choose("noise", noise, kNoises);
   options.pipeline.in = {elir::find_format("format", format), bt601, full_range};
   options.pipeline.out = {elir::find_format("output_format", output_format), bt601, full_range};
@@ -111,6 +112,8 @@ Args:
         time for all; None: as long as it takes.
     on_late: what happens to frames that there is no time to restore at all: "pass" hands them on as they came,
         scaled and converted, "drop" gives them up.
+    frames_before: frames of the same film that a stream before this one restored: noise of "per-frame" goes on
+        behind them.
 
 Raises:
     ValueError: names the argument, what was found and what is allowed.)";
@@ -136,7 +139,7 @@ void bind_options(py::module_& module) {
            "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
            "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
            "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, "temporal"_a = "off",
-           "deadline_ms"_a = py::none(), "on_late"_a = "pass", kArguments)
+           "deadline_ms"_a = py::none(), "on_late"_a = "pass", "frames_before"_a = 0, kArguments)
       .def_property_readonly(
           "sigma", [](const Options& o) { return o.pipeline.sigma; },
           "Standard deviation of the noise, as float32.")
@@ -188,11 +191,15 @@ void bind_options(py::module_& module) {
       .def_property_readonly(
           "on_late", [](const Options& o) { return word_of(o.latency.drop_late, kDropLate); },
           R"("pass" or "drop".)")
+      .def_property_readonly(
+          "frames_before", [](const Options& o) { return o.pipeline.frames_before; },
+          "Frames of the same film that a stream before this one restored.")
       .def("__repr__", [](const py::object& self) {
-        return represent(self, {"sigma",      "steps",    "table",         "seed",   "noise",      "depth",
-                                "drop",       "format",   "output_format", "matrix", "full_range", "results",
-                                "element",    "device",   "ordinal",       "record", "frames",     "batch",
-                                "keep_tiles", "temporal", "deadline_ms",   "on_late"});
+        return represent(self,
+                         {"sigma",      "steps",    "table",         "seed",    "noise",        "depth",
+                          "drop",       "format",   "output_format", "matrix",  "full_range",   "results",
+                          "element",    "device",   "ordinal",       "record",  "frames",       "batch",
+                          "keep_tiles", "temporal", "deadline_ms",   "on_late", "frames_before"});
       });
 }
 

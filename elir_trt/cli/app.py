@@ -14,6 +14,7 @@ from elir_trt.cli.build import build
 from elir_trt.cli.demo import demo
 from elir_trt.cli.doctor import doctor
 from elir_trt.cli.export import export
+from elir_trt.cli.gst import gst
 from elir_trt.cli.info import info
 from elir_trt.cli.live import live
 from elir_trt.cli.plan import plan
@@ -57,6 +58,7 @@ def _main(
 for command in (build, tune, run, live, info, verify, bench, plan, doctor, demo, train):
     app.command()(command)
 app.add_typer(export, name="export")
+app.add_typer(gst)
 
 
 def run_app() -> None:

@@ -105,10 +105,11 @@ def restore_path(
         target = target / (image_name(source) if kind == "image" else video_name(source))
     run = partial(pump, restorer=restorer, steps=steps, seed=seed, noise=noise)
     if kind == "video":
-        from elir_trt.io.job import restorer_identity
+        from elir_trt.io.job import remove_finished, restorer_identity
         from elir_trt.io.video_job import VideoOptions, restore_video
 
         if is_file(name):
+            remove_finished(target)
             check_writable(target, "video", overwrite=overwrite, source=source)  # before the source is opened
         done, notes = restore_video(
             partial(run, temporal=temporal),
@@ -125,7 +126,8 @@ def restore_path(
                 "noise": noise,
                 "temporal": temporal,
             },
-            stateful=temporal != "off" or noise == "per-frame",
+            averages=temporal != "off",
+            whole=getattr(restorer, "stateful", False),
             progress=progress,
             say=say,
         )

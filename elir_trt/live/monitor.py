@@ -136,7 +136,7 @@ class Monitor:
             self._latency.add(age_s * 1e3)
             self._waited.add(age_s * 1e3 - result.latency_ms)
             for name, milliseconds in result.stages.items():
-                self._stages.setdefault(name, Latencies(128)).add(milliseconds)
+                self._stages.setdefault(name, Latencies()).add(milliseconds)
 
     def sink(self, name: str) -> _SinkMonitor:
         """The counts of a sink; the first call adds it."""
