@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(
 def call(*words: object, cwd: Path) -> str:
     environment = {
         **os.environ,
-        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # By itself Ray's workers yield to everything else on a busy machine.
     }
     done = subprocess.run(
         [sys.executable, *map(str, words)],
