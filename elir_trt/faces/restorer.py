@@ -50,6 +50,7 @@ class FrameRestorer(Protocol):
         seed: int = ...,
         noise: Noise = ...,
         temporal: Temporal = ...,
+        deadline_ms: float | None = ...,
         size: tuple[int, int] | None = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
@@ -165,6 +166,7 @@ class FaceRestorer(Closing):
         seed: int = 0,
         noise: Noise = "fixed",
         temporal: Temporal = "off",
+        deadline_ms: float | None = None,
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
@@ -175,7 +177,7 @@ class FaceRestorer(Closing):
 
         Args:
             steps: Euler steps for faces; the background has its recipe's default.
-            temporal: of the background.
+            temporal, deadline_ms: of the background; faces have no deadline.
             format, output_format: "rgb24", "bgr24" or "rgb48le"; None: the restorers' channel order.
 
         Raises:
@@ -196,10 +198,12 @@ class FaceRestorer(Closing):
             raise ValueError(
                 f"format is {format!r} and output_format {output_format!r}; with faces both have 8 or both 16 bits"
             )
-        if temporal != "off" and self.background is None:
-            raise ValueError(
-                f"temporal is {temporal!r}; it is of the background, and these faces have no background restorer"
-            )
+        if self.background is None:
+            for name, value, usual in (("temporal", temporal, "off"), ("deadline_ms", deadline_ms, None)):
+                if value != usual:
+                    raise ValueError(
+                        f"{name} is {value!r}; it is of the background, and these faces have no background restorer"
+                    )
         faces = self.faces.stream(
             depth=_IN_FLIGHT,
             steps=steps,
@@ -217,6 +221,7 @@ class FaceRestorer(Closing):
                     seed=seed,
                     noise=noise,
                     temporal=temporal,
+                    deadline_ms=deadline_ms,
                     size=size,
                     format=format,
                     output_format=output_format,

@@ -47,7 +47,8 @@ class PlainStream:
         self.restorer.frames += 1
         if self.restorer.frames - 1 == self.restorer.fail_at:
             raise FrameError("frame 0: decoder: no", index=0, part="decoder")
-        return SimpleNamespace(frame=self.restorer.change(frame))
+        late = self.restorer.late
+        return SimpleNamespace(frame=self.restorer.change(frame), restored=not late, reason=late)
 
     def close(self) -> None:
         self.closed.set()
@@ -66,6 +67,7 @@ class PlainRestorer:
         self.frames = 0
         self.most_in_flight = 0
         self.fail_at: int | None = None
+        self.late = ""  # why a deadline leaves frames as they are
         self.streams: list[PlainStream] = []
         self.options: dict[str, Any] = {}
 

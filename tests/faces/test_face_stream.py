@@ -179,6 +179,7 @@ def test_other_orders_of_channels_come_out() -> None:
         ({"depth": "two"}, "depth is 'two'; expected a whole number"),
         ({"drop": "all"}, "drop is 'all'; allowed: block, oldest, newest"),
         ({"size": (0, 5)}, "size is"),
+        ({"deadline_ms": 40.0}, "deadline_ms is 40.0; it is of the background"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], words: str) -> None:
@@ -188,11 +189,15 @@ def test_options_that_cannot_be(options: dict[str, Any], words: str) -> None:
     assert all(stream.closed.is_set() for stream in restorer.faces.streams)
 
 
-def test_temporal_is_the_backgrounds() -> None:
+def test_temporal_and_deadline_are_the_backgrounds() -> None:
     restorer = make(background=invert)
-    restorer.stream(temporal="auto").close()
+    restorer.background.late = "1.0 ms were left"
+    with restorer.stream(temporal="auto", deadline_ms=40.0) as stream:
+        (result,) = stream.map([smooth_picture()])
     assert restorer.background.options["temporal"] == "auto"
-    assert "temporal" not in restorer.faces.options
+    assert restorer.background.options["deadline_ms"] == 40.0
+    assert not {"temporal", "deadline_ms"} & set(restorer.faces.options)
+    assert (result.restored, result.reason, result.rung) == (False, "1.0 ms were left", "unrestored")
 
 
 def test_a_bundle_that_scales_faces_is_refused() -> None:
