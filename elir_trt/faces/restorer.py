@@ -199,10 +199,14 @@ class FaceRestorer(Closing):
                 f"format is {format!r} and output_format {output_format!r}; with faces both have 8 or both 16 bits"
             )
         if self.background is None:
-            for name, value, usual in (("temporal", temporal, "off"), ("deadline_ms", deadline_ms, None)):
-                if value != usual:
+            given: tuple[tuple[str, object, object], ...] = (
+                ("temporal", temporal, "off"),
+                ("deadline_ms", deadline_ms, None),
+            )
+            for name, found, usual in given:
+                if found != usual:
                     raise ValueError(
-                        f"{name} is {value!r}; it is of the background, and these faces have no background restorer"
+                        f"{name} is {found!r}; it is of the background, and these faces have no background restorer"
                     )
         faces = self.faces.stream(
             depth=_IN_FLIGHT,
