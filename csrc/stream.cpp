@@ -242,6 +242,19 @@ int Stream::guard(std::size_t at, const Progress& progress) {
   return steps;
 }
 
+bool Stream::look(std::size_t at) {
+  FrameResult& result = slots_[at].result;
+  try {
+    pipeline_->look(slots_[at].job, result.stages);
+    return true;
+  } catch (const StageError& error) {
+    result.failed = true;
+    result.stage = error.stage();
+    result.message = error.what();
+    return false;
+  }
+}
+
 void Stream::run(std::size_t at) {
   FrameResult& result = slots_[at].result;
   try {
@@ -256,6 +269,7 @@ void Stream::run(std::size_t at) {
 bool Stream::begin(std::size_t at) {
   FrameJob& job = slots_[at].job;
   FrameResult& result = slots_[at].result;
+  slots_[at].begun = Clock::now();
   try {
     run(at);
   } catch (const OutOfTime&) {
@@ -263,12 +277,17 @@ bool Stream::begin(std::size_t at) {
     job.guard = nullptr;
     job.params.unrestored = true;
     job.params.steps = 0;
-    const StageTimes spent = result.stages;
+    const Clock::time_point began = Clock::now();
+    const float total = std::chrono::duration<float, std::milli>(began - slots_[at].begun).count();
     run(at);
-    for (std::size_t stage = 0; stage < kStages; ++stage) result.stages[stage] += spent[stage];
+    result.stages[static_cast<std::size_t>(Stage::total)] += total;
   }
   result.unrestored = job.params.unrestored;
   result.steps = job.params.steps;
+  result.reused =
+      result.unrestored || result.failed
+          ? 0.0F
+          : static_cast<float>(job.reused) / static_cast<float>(pipeline_->geometry().tiles.size());
   return true;
 }
 
@@ -320,7 +339,7 @@ void Stream::work() {
       const std::size_t at = waiting_.pop();
       begun_.push(at);
       lock.unlock();
-      const bool taken = decide(at) && begin(at);
+      const bool taken = !look(at) || (decide(at) && begin(at));
       if (!taken) slots_[at].job.owner.reset();
       lock.lock();
       if (!taken) {

@@ -22,8 +22,8 @@ EXCEPTIONS = {
     "elir_trt.backends.tensorrt_rules": ("onnx",),
     "elir_trt.backends.widen": ("onnx",),
 }
-#: Commands start everything.
-COMMANDS = ("elir_trt.cli", "elir_trt.__main__", "elir_trt.doctor")
+#: Commands start everything, and a benchmark runs everything side by side.
+COMMANDS = ("elir_trt.cli", "elir_trt.__main__", "elir_trt.doctor", "elir_trt.benching")
 
 
 def within(name: str, packages: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional, get_args
 import typer
 
 from elir_trt.cli.faces import FaceBundle, FaceDetector, Faces, FacesOnly, open_restorer
-from elir_trt.cli.shared import BundleOption, Steps, complain, one_of
+from elir_trt.cli.shared import BundleOption, Steps, complain, one_of, still_of
 from elir_trt.errors import ElirError
 
 Text = Optional[str]  # noqa: UP045  (Typer reads it at run time, on every Python)
@@ -35,6 +35,12 @@ def run(
     noise: Annotated[str, typer.Option(help="fixed, per-frame or off.")] = "fixed",
     temporal: Annotated[
         str, typer.Option(help="Of videos: auto averages still places over time against flicker; or off.")
+    ] = "off",
+    still: Annotated[
+        str,
+        typer.Option(
+            help="Of videos: take still regions from before: off, exact, or levels they may differ by."
+        ),
     ] = "off",
     compare: Annotated[bool, typer.Option("--compare", help="Write before and after side by side.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -99,6 +105,7 @@ def run(
 
     one_of("--noise", noise, get_args(Noise))
     one_of("--temporal", temporal, get_args(Temporal))
+    regions = still_of("--still", still)
     one_of("--damaged", damaged, get_args(Damage))
     one_of("--deinterlace", deinterlace, ("auto", "off"))
     given = (codec, crf, preset, pix_fmt, start, duration, every, deinterlace, restart)
@@ -115,6 +122,7 @@ def run(
         "seed": seed,
         "noise": noise,
         "temporal": temporal,
+        "still": regions,
         "damaged": damaged,
         "video": video,
         "say": lambda text: _say(text, quiet),
