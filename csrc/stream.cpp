@@ -315,6 +315,7 @@ void Stream::finish(std::size_t at) {
       ladder_.note(result.steps, of(Stage::total), -1.0F);
     }
   }
+  if (latency_.deadline_ms) ladder_.ended(left(slot) < 0.0F);
   result.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
 }
 
