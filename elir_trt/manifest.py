@@ -150,7 +150,7 @@ class RungRecord(Schema):
     precision: PartPrecision
     """Of every part that the bundle keeps in it; the others are in float32."""
     ms: Annotated[float, Bounds(above=0)]
-    """Median of a frame on the building machine's CPU, all stages."""
+    """Of a frame on the building machine's CPU, all stages: the fastest of a few, as others may run there too."""
     quality: Quality
 
 

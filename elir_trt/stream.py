@@ -21,6 +21,7 @@ from elir_trt.errors import FrameError
 from elir_trt.formats import Frame, Pixels
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
+from elir_trt.stream_state import StreamState
 
 # Kinds of memory in DLPack.
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13
@@ -43,7 +44,9 @@ class Result:
         steps: Euler steps that it was given.
         restored: False if a deadline left no time, and the frame is as it came.
         reason: why it was given fewer steps than asked for, or is not restored; empty: neither.
-        stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
+        reused: share of its tiles that were taken from frames before, 0 to 1; see ``still`` of
+            :meth:`elir_trt.restorer.Restorer.stream`.
+        stages: milliseconds of each stage. On the CPU: still, load, encoder, coarse, start, velocity, step, decoder,
             direct (encoder, coarse and decoder in one engine, for frames without steps), temporal, store, total. On
             a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
@@ -57,6 +60,7 @@ class Result:
     latency_ms: float
     restored: bool = True
     reason: str = ""
+    reused: float = 0.0
 
     @property
     def rung(self) -> str:
@@ -73,10 +77,10 @@ class Opener(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
-    def geometry(self, size: tuple[int, int], *, depth: int = ...) -> Geometry:
+    def geometry(self, size: tuple[int, int], *, depth: int = ..., still: bool = ...) -> Geometry:
         """How frames of ``size`` (height, width) lie on the engines, in a stream of ``depth`` frames."""
 
-    def batch(self, geometry: Geometry) -> int:
+    def batch(self, geometry: Geometry, *, still: bool = ...) -> int:
         """Tiles that go through the engines together."""
 
 
@@ -104,10 +108,12 @@ class Stream(Closing):
         seed: int,
         noise: Noise,
         temporal: Temporal,
+        still: float | None,
         deadline_ms: float | None,
         on_late: OnLate,
         pixels: Pixels,
         results: Literal["host", "device"],
+        state: StreamState | None = None,
     ) -> None:
         """Use :meth:`Restorer.stream`."""
         self.restorer = restorer
@@ -115,9 +121,10 @@ class Stream(Closing):
         self.key: Any = None
         self.pixels = pixels
         self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
-        self._options.update(temporal=temporal, deadline_ms=deadline_ms, on_late=on_late)
+        self._options.update(temporal=temporal, still=still, deadline_ms=deadline_ms, on_late=on_late)
         self._options.update(asdict(pixels), results=results)
         self._depth = depth
+        self._before = state
         self._core: _core.Stream | None = None
         self._opening = threading.Lock()
         self._opened = threading.Event()
@@ -147,8 +154,9 @@ class Stream(Closing):
             if self._core is not None:
                 return
             restorer = self.restorer
-            geometry = restorer.geometry(size, depth=self._depth)
-            batch = restorer.batch(geometry)
+            still = self._options["still"] is not None
+            geometry = restorer.geometry(size, depth=self._depth, still=still)
+            batch = restorer.batch(geometry, still=still)
             options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
@@ -156,11 +164,14 @@ class Stream(Closing):
                 element=restorer.engines.element,
                 device=restorer.engines.device,
                 batch=batch,
+                frames_before=self._before.frames if self._before else 0,
                 **self._options,
             )
             core = _core.Stream(geometry, options)
             for part, enqueue in restorer.engines.bind(geometry.engine, batch, core).items():
                 core.set_part(part, enqueue)
+            if self._before is not None:
+                self._before.put_into(core)
             core.start()
             self._size = size
             self._core = core
@@ -309,6 +320,7 @@ class Stream(Closing):
             latency_ms=found.latency_ms,
             restored=found.restored,
             reason=_reason(found),
+            reused=found.reused,
         )
 
     def map(self, frames: Iterable[Frame | tuple[Frame, float | None]]) -> Iterator[Result]:
@@ -345,6 +357,22 @@ class Stream(Closing):
             counts = dict.fromkeys(("submitted", "completed", "dropped", "failed", "pending"), 0)
             return {**counts, "latency_ms": {}, "stages": {}}
         return self._core.stats()
+
+    def state(self) -> StreamState:
+        """What this stream carries from frame to frame, while all its results are collected.
+
+        A stream that is opened with it goes on as if it were this one; see :meth:`Restorer.stream`.
+
+        Raises:
+            RuntimeError: frames are in work.
+        """
+        self._process.require("stream")
+        before = self._before.frames if self._before else 0
+        if self._core is None:
+            return self._before or StreamState(0, None)
+        averages = self._options["temporal"] != "off"
+        temporal = self._core.temporal_state() if averages else None
+        return StreamState(before + self._core.stats()["submitted"], temporal)
 
     def read_tensor(self, name: str) -> npt.NDArray[np.float32]:
         """A copy of one of the parts' tensors (see :func:`elir_trt.parts.part_tensors`) as the last frame left it.

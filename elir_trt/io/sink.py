@@ -10,6 +10,7 @@ from elir_trt.io.source import Frame
 
 if TYPE_CHECKING:
     from elir_trt.stream import Result
+    from elir_trt.stream_state import StreamState
 
 
 class Sink(ABC):
@@ -49,6 +50,16 @@ class Sink(ABC):
         last.
         """
         return False
+
+    def wants_state(self, frame: Frame) -> bool:
+        """Whether the stream's state behind a frame is wanted, for work that goes on there another time.
+
+        Asked once for each frame, before it is restored, from the thread that reads. The frames behind it wait.
+        """
+        return False
+
+    def keep_state(self, state: StreamState) -> None:  # noqa: B027
+        """Take the state behind the frame whose result is written next."""
 
     def close(self, *, complete: bool = True) -> None:  # noqa: B027  (nothing to finish is fine)
         """Finish what was written.

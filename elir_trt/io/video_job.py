@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from elir_trt.errors import MediaError
+from elir_trt.errors import MediaError, StateError
 from elir_trt.io.addresses import is_file
 from elir_trt.io.encoding import EncodeOptions
 from elir_trt.io.job import Job, input_identity
@@ -17,6 +17,7 @@ from elir_trt.io.reader import VideoReader
 from elir_trt.io.resuming import ResumableSink
 from elir_trt.io.selection import Selection
 from elir_trt.io.video import VideoSink
+from elir_trt.stream_state import StreamState
 
 if TYPE_CHECKING:
     from elir_trt.io.reader import Damage
@@ -49,7 +50,8 @@ def restore_video(
     options: VideoOptions,
     damaged: Damage,
     command: Mapping[str, Any],
-    stateful: bool = False,
+    averages: bool = False,
+    whole: bool = False,
     progress: ProgressCallback | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[PumpReport, list[str]]:
@@ -61,7 +63,9 @@ def restore_video(
         target: the file to write.
         compare, overwrite, options, damaged, progress: see :func:`elir_trt.io.restore_path`.
         command: what else decides the frames, as JSON: bundle, steps, seed.
-        stateful: results depend on the frames before them: such a film cannot go on in its middle, and begins again.
+        averages: over time: results depend on the frames before them, of which the stream's state is kept.
+        whole: results depend on the frames before them in ways of which no state is kept: a film that was stopped
+            begins again.
         say: called with a line about a run that is gone on with.
 
     Returns:
@@ -87,15 +91,28 @@ def restore_video(
             )
             done = run(reader, sink=sink, progress=progress)
             return done, [*reader.notes, *sink.notes]
-        job = _open_job(reader, target, compare, options, command, stateful, say)
+        job, state = _open_job(reader, target, compare, options, command, averages, whole, say)
         try:
-            sink_ = ResumableSink(target, template=reader, job=job, compare=compare, options=options.encode)
+            sink_ = ResumableSink(
+                target,
+                template=reader,
+                job=job,
+                compare=compare,
+                options=options.encode,
+                keeps_state=averages,
+            )
         except BaseException:
             job.close()
             raise
         before = job.frames
         try:
-            done = run(reader, sink=sink_, progress=None if progress is None else after(progress, before))
+            shown = None if progress is None else after(progress, before)
+            done = run(reader, sink=sink_, state=state, progress=shown)
+        except StateError as error:
+            raise StateError(
+                f"{target}: cannot go on where it was stopped, tiles are cut in another way now: {error}; "
+                "give the same --max-memory, or --restart"
+            ) from None
         except (KeyboardInterrupt, SystemExit) as error:
             total = f" of {reader.frames}" if reader.frames else ""
             how = "the film is finished" if job.finished else "run the same command to go on"
@@ -113,9 +130,11 @@ def _open_job(
     compare: bool,
     options: VideoOptions,
     command: Mapping[str, Any],
-    stateful: bool,
+    averages: bool,
+    whole: bool,
     say: Callable[[str], None],
-) -> Job:
+) -> tuple[Job, StreamState | None]:
+    """The job, and where the stream that restored its segments was; None: there are none."""
     import av
 
     from elir_trt import __version__
@@ -134,12 +153,14 @@ def _open_job(
         "version": f"elir_trt {__version__}, PyAV {av.__version__}",
     }
     job = Job(target, full, restart=options.restart)
-    if job.segments and stateful:
-        job.start_afresh("its results depend on the frames before them (temporal, or noise per frame)")
+    if job.segments and whole:
+        job.start_afresh("its results depend on the frames before them, as with --faces or a tolerance for --still")
+    # Noise per frame is drawn by the number of the frame alone.
+    state = job.go_back_to_state() if averages else StreamState(job.frames, None) if job.segments else None
     if job.restarted is not None:
         say(f"{target}: starts afresh: what is there of it cannot be gone on with, {job.restarted}")
     if job.segments:
         total = f" of {reader.frames}" if reader.frames else ""
         say(f"{target}: goes on behind frame {job.frames}{total}")
         reader.go_to(job.segments[-1].end)
-    return job
+    return job, state

@@ -191,3 +191,38 @@ def test_its_time_is_told_and_its_words_are_checked() -> None:
     with pytest.raises(ValueError, match="temporal is 'on'; allowed: off, auto"):
         make(SIZE, SIZE, temporal="on")
     assert isinstance(restorer.stream, _core.Stream)
+
+
+def test_another_stream_goes_on_where_one_was() -> None:
+    rng = np.random.default_rng(5)
+    still = picture(1)
+    frames = [np.clip(still + rng.normal(0, 10, still.shape), 0, 255).astype(np.float32) for _ in range(9)]
+    restored = [(still + (frame - still) / 4).astype(np.float32) for frame in frames]
+    whole = Restorer(SIZE, restored)
+    expected = [whole(frame) for frame in frames]
+    first, second = Restorer(SIZE, restored), _core_stream()
+    for frame in frames[:5]:
+        first(frame)
+    state = first.stream.temporal_state()
+    assert state.shape == (1, 4, *SIZE)
+    decoded = second.buffer("decoded")
+    waiting = [np.moveaxis(frame, 2, 0) / 255 for frame in restored[5:]]
+    second.set_temporal_state(state)
+    wire(second, decoder=lambda _: np.copyto(decoded[0], waiting.pop(0)))
+    for frame, want in zip(frames[5:], expected[5:], strict=True):
+        second.submit(np.rint(frame).astype(np.uint8))
+        np.testing.assert_array_equal(second.result().frame, want)
+    with pytest.raises(RuntimeError, match="started"):
+        second.set_temporal_state(state)
+    with pytest.raises(ValueError, match=r"state is \[1, 4, 64, 95\]; this stream keeps \[1, 4, 64, 96\]"):
+        _core_stream().set_temporal_state(state[..., 1:])
+    with pytest.raises(ValueError, match="averages nothing"):
+        make(SIZE, SIZE).temporal_state()
+    busy = Restorer(SIZE, restored).stream
+    busy.submit(np.zeros((*SIZE, 3), np.uint8))
+    with pytest.raises(RuntimeError, match="frames are in work"):
+        busy.temporal_state()
+
+
+def _core_stream() -> _core.Stream:
+    return make(SIZE, SIZE, depth=1, temporal="auto")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from elir_trt.errors import FrameError
+from elir_trt.stream_state import StreamState
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("ELIR_TRT_DATA") or ROOT.parent / "shared" / "data")
@@ -38,6 +39,14 @@ class FakeStream:
         self.ring: queue.Queue[Any] = queue.Queue(depth)
         self.count = 0
         self.closed = threading.Event()
+        #: With averaging over time: the mean of the frames so far, each half as much as the next.
+        state = restorer.options.get("state")
+        self.before = 0 if state is None else state.frames
+        self.mean: Any = None if state is None or state.temporal is None else state.temporal
+
+    def state(self) -> StreamState:
+        assert self.ring.empty()
+        return StreamState(self.before + self.count, self.mean)
 
     def submit(self, frame: Any, timestamp: float | None = None, *, timeout: float | None = None) -> int:
         assert frame.dtype == (np.uint16 if self.restorer.format == "rgb48le" else np.uint8)
@@ -47,12 +56,17 @@ class FakeStream:
         after = np.iinfo(frame.dtype).max - frame
         if self.restorer.scale > 1:
             after = after.repeat(self.restorer.scale, axis=0).repeat(self.restorer.scale, axis=1)
+        mean = self.mean
+        if self.restorer.options.get("temporal") == "auto":
+            mean = after.astype(np.float32) if mean is None else (mean + after) / 2
+            after = mean.astype(after.dtype)
         index = self.count
         try:
             self.ring.put(SimpleNamespace(frame=after, index=index, timestamp=timestamp), timeout=timeout)
         except queue.Full:
             raise TimeoutError from None
         self.count += 1
+        self.mean = mean
         return index
 
     def result(self, timeout: float | None = None) -> Any:

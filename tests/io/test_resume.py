@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from media_files import FakeRestorer, make_video
 
-from elir_trt.errors import MediaError
+import elir_trt
+from elir_trt.errors import MediaError, StateError
 from elir_trt.io import resuming, segments
 from elir_trt.io.restore import restore_path
 from elir_trt.io.selection import Selection
@@ -90,44 +92,45 @@ KILLER = """
         time.sleep(0.004)
         return put(self, *arguments, **options)
     FakeStream.submit = slow
-    def start(source, target):
+    def start(source, target, temporal):
         child = os.fork()
         if child:
             return child
         status = 1
         try:
-            restore_path(FakeRestorer(), source, target)
+            restore_path(FakeRestorer(), source, target, temporal=temporal)
             status = 0
         finally:
             os._exit(status)
-    source, target, seed, kills = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    source, target, temporal, seed, kills = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5])
     began = time.monotonic()
-    assert os.waitpid(start(source, target.replace("b.", "whole.")), 0)[1] == 0
+    assert os.waitpid(start(source, target.replace("b.", "whole."), temporal), 0)[1] == 0
     length = time.monotonic() - began
     choose = random.Random(seed)
     for n in range(kills):
         name = target.replace("b.", f"b{{n}}.")
-        child = start(source, name)
+        child = start(source, name, temporal)
         time.sleep(choose.uniform(0.1, 1.0) * length)
         os.kill(child, signal.SIGKILL)
         killed = os.waitpid(child, 0)[1] == signal.SIGKILL
-        if killed:
-            assert not os.path.exists(name)
+        finished = os.path.exists(name)
         folder = os.path.join(os.path.dirname(name), "." + os.path.basename(name) + ".elir")
         done = len([p for p in os.listdir(folder) if p.endswith(".seg")]) if os.path.isdir(folder) else 0
         print(killed, done, flush=True)
         if killed:
-            assert os.waitpid(start(source, name), 0)[1] == 0
+            # A film that has its name is whole, and not made again.
+            assert (os.waitpid(start(source, name, temporal), 0)[1] == 0) != finished
 """
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_killed_at_random_moments(tmp_path: Path, suffix: str) -> None:
-    kills = 10
-    source = film(tmp_path, suffix)
+@pytest.mark.parametrize(("suffix", "temporal"), [(".mp4", "off"), (".mkv", "off"), (".mp4", "auto")])
+def test_killed_at_random_moments(tmp_path: Path, suffix: str, temporal: str) -> None:
+    """With sound, B-frames, uneven times and a first frame that comes late."""
+    kills = 20
+    source = make_video(tmp_path / f"a{suffix}", frames=60, pts=LATE_AND_UNEVEN, audio=True)
     script = textwrap.dedent(KILLER.format(folder=str(Path(__file__).parent)))
     done = subprocess.run(
-        [sys.executable, "-c", script, source, tmp_path / f"b{suffix}", "7", str(kills)],
+        [sys.executable, "-c", script, source, tmp_path / f"b{suffix}", temporal, "7", str(kills)],
         capture_output=True,
         text=True,
         cwd="/",
@@ -315,12 +318,72 @@ def test_what_is_kept_names_the_command(tmp_path: Path) -> None:
     assert command["input"]["bytes"] == source.stat().st_size
 
 
-def test_results_that_depend_on_earlier_frames_start_afresh(tmp_path: Path) -> None:
+class Killed(Exception):
+    """Stands for a kill: nothing of the open segment is finished."""
+
+
+def killed(restorer: Any, source: Path, target: Path, at: int, **options: Any) -> None:
+    def end(done: int, total: int | None, fps: float) -> None:
+        if done == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        restore_path(restorer, source, target, progress=end, **options)
+
+
+def test_what_depends_on_earlier_frames_goes_on_to_the_bit(tmp_path: Path, small_bundle: Path) -> None:
+    source, whole, target = film(tmp_path, ".mp4"), tmp_path / "whole.mp4", tmp_path / "b.mp4"
+    with elir_trt.open(small_bundle) as restorer:
+        for options in ({"temporal": "auto"}, {"noise": "per-frame"}):
+            restore_path(restorer, source, whole, overwrite=True, **options)
+            killed(restorer, source, target, 31, overwrite=True, **options)
+            killed(restorer, source, target, 50, overwrite=True, **options)
+            report = restore_path(restorer, source, target, overwrite=True, **options)
+            assert report.frames == 60 - 3 * 13
+            assert_same(target, whole)
+
+
+def test_state_that_is_not_whole_is_made_again(tmp_path: Path) -> None:
+    source, whole, target = film(tmp_path, ".mp4"), tmp_path / "whole.mp4", tmp_path / "b.mp4"
+    restore_path(FakeRestorer(), source, whole, temporal="auto")
+    for damaged, frames in ((("000001",), 60 - 13), (("000000", "000001"), 60)):
+        killed(FakeRestorer(), source, target, 30, overwrite=True, temporal="auto")
+        for name in damaged:
+            state = work(target) / f"{name}.state"
+            state.write_bytes(state.read_bytes()[:-90])
+        report = restore_path(FakeRestorer(), source, target, overwrite=True, temporal="auto")
+        assert report.frames == frames
+        assert_same(target, whole)
+
+
+def test_state_of_other_tiles_is_refused(tmp_path: Path, small_bundle: Path) -> None:
     source, target = film(tmp_path, ".mp4"), tmp_path / "b.mp4"
-    stopped(FakeRestorer(), source, target, 20, noise="per-frame")
-    said: list[str] = []
-    assert restore_path(FakeRestorer(), source, target, noise="per-frame", say=said.append).frames == 60
-    assert "depend on the frames before them" in said[0]
+    with elir_trt.open(small_bundle) as restorer:
+        killed(restorer, source, target, 15, temporal="auto")
+        state = work(target) / "000000.state"
+        with np.load(state) as kept:
+            frames, temporal = kept["frames"], kept["temporal"]
+        with open(state, "wb") as file:
+            np.savez(file, frames=frames, temporal=temporal[:, :, 1:])
+        with pytest.raises(StateError, match=r"b\.mp4.*state is \[1, 4, .*--max-memory, or --restart"):
+            restore_path(restorer, source, target, temporal="auto")
+
+
+def test_a_folder_that_is_left_of_a_finished_film_goes(tmp_path: Path) -> None:
+    source, target = film(tmp_path, ".mp4"), tmp_path / "b.mp4"
+    stopped(FakeRestorer(), source, target, 20)
+    shutil.copytree(work(target), tmp_path / "kept")
+    restore_path(FakeRestorer(), source, target)
+    shutil.copytree(tmp_path / "kept", work(target))
+    with pytest.raises(MediaError, match="exists"):
+        restore_path(FakeRestorer(), source, target)
+    assert work(target).is_dir()  # of a film that is not this one
+    job = json.loads((work(target) / "job.json").read_text())
+    job["facts"]["film"] = target.stat().st_ino
+    (work(target) / "job.json").write_text(json.dumps(job))
+    with pytest.raises(MediaError, match="exists"):
+        restore_path(FakeRestorer(), source, target)
+    assert not work(target).exists()
 
 
 def test_a_part_of_a_video_goes_on_too(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +21,11 @@ import pytest
 from live_parts import Kept, SlowRestorer, until
 
 from elir_trt.errors import MediaError
-from elir_trt.live import Fanout, LiveFrame, LiveSource, Monitor, Reconnecting, Session, Settings, open_source
+from elir_trt.live import Fanout, LiveFrame, Monitor, Reconnecting, Session, Settings, open_source
 from elir_trt.live.sinks import Broadcast
 from elir_trt.live.sources import NetworkCamera
 from elir_trt.memory import resident_bytes
+from elir_trt.stream import Result
 
 QUICK = Reconnecting(first_s=0.1, longest_s=0.3, stall_s=3.0)
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -151,11 +150,12 @@ def test_a_server_that_goes_away_and_comes_back(server: Any) -> None:
     source.close()
     counts = monitor.snapshot()
     assert counts["reconnects"] >= 1
-    assert any("trying again in" in line for line in said) and said[-1 if "is back" in said[-1] else -2]
+    assert any("trying again in" in line for line in said)
     assert any(line.endswith("it is back") for line in said)
-    assert max(sink.ages) < 0.4 + 0.1
+    assert counts["latency_ms"]["p99"] <= 400.0
+    assert max(sink.ages) < 0.7  # the sink's own thread may have to wait for a processor
     stamps = [frame.timestamp_s for _, frame in sink.results[:20]]
-    assert all(one < other for one, other in zip(stamps, stamps[1:], strict=False))
+    assert stamps == sorted(set(stamps))
 
 
 def test_five_thousand_frames_and_ten_calls_leave_nothing_behind() -> None:
@@ -188,10 +188,10 @@ def test_a_camera_that_answers_nothing_is_an_error_in_time() -> None:
         port = silent.getsockname()[1]
         begun = time.monotonic()
         for scheme in ("rtsp", "http", "tcp"):
-            with pytest.raises(MediaError, match=f"{scheme}://.*cannot be opened"):
+            with pytest.raises(MediaError, match=rf"{scheme}://.*cannot be opened"):
                 NetworkCamera(f"{scheme}://127.0.0.1:{port}/a", timeout_s=1.0)
     assert time.monotonic() - begun < 12
-    with pytest.raises(MediaError, match="this FFmpeg has no srt|refused|cannot be opened"):
+    with pytest.raises(MediaError, match=r"this FFmpeg has no srt|refused|cannot be opened"):
         NetworkCamera(f"srt://127.0.0.1:{port}", timeout_s=1.0)
 
 
@@ -230,7 +230,7 @@ def pictures(sink: Broadcast, stop: threading.Event, size: tuple[int, int] = (48
 @contextlib.contextmanager
 def sending(sink: Broadcast) -> Iterator[None]:
     stop = threading.Event()
-    thread = threading.Thread(target=pictures, args=(sink, stop))
+    thread = threading.Thread(target=pictures, args=(sink, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -269,26 +269,39 @@ def test_a_receiver_that_goes_away_and_comes_back() -> None:
     assert [line for line in said if line.endswith("takes frames again")]
 
 
-@pytest.mark.skipif(
-    shutil.which("ffmpeg") is None, reason="no ffmpeg with an RTMP server (apt install ffmpeg)"
-)
-def test_what_is_sent_over_rtmp_arrives(tmp_path: Path) -> None:
+def test_what_is_sent_over_rtmp_arrives() -> None:
     address = f"rtmp://127.0.0.1:{free_port()}/live/a"
-    target = tmp_path / "a.flv"
-    command = ["ffmpeg", "-v", "error", "-listen", "1", "-i", address, "-c", "copy", "-t", "2", str(target)]
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        with sending(Broadcast(address, reconnecting=QUICK)):
-            until(lambda: server.poll() is not None, 30)
-    finally:
-        server.kill()
-        server.wait()
-    with av.open(str(target)) as container:
-        assert sum(1 for _ in container.decode(video=0)) > 20
+    levels: list[float] = []
+
+    def receive() -> None:
+        with av.open(address, "r", container_options={"listen": "1"}, timeout=20) as container:
+            for frame, _ in zip(container.decode(video=0), range(10), strict=False):
+                levels.append(float(frame.to_ndarray(format="gray").mean()))
+
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    with sending(Broadcast(address, reconnecting=QUICK)):
+        thread.join(20)
+    assert len(levels) == 10 and 50 < np.mean(levels) < 170
+
+
+def test_a_server_that_hangs_stops_neither_the_run_nor_its_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and never says a word
+        hanging = Broadcast(f"rtmp://127.0.0.1:{silent.getsockname()[1]}/live/a")
+        other = Kept()
+        fanout = Fanout({"hanging": hanging, "other": other})
+        pixels = np.zeros((48, 64, 3), np.uint8)
+        for number in range(60):
+            result = Result(pixels, number, None, 0, {}, 1.0)
+            fanout.write(result, LiveFrame(pixels, None, captured_s=time.monotonic()))
+            time.sleep(1 / 30)
+        until(lambda: len(other.results) > 50)
+        assert max(other.ages) < 0.5
+        begun = time.monotonic()
+        fanout.close()
+        assert time.monotonic() - begun < 8
 
 
 def test_an_address_that_nobody_sends_to_is_one_error() -> None:
     with pytest.raises(MediaError, match="expected an address with rtsp"):
         Broadcast("ftp://a")
-    assert sys.modules["av"] is av
-    assert isinstance(LiveSource, type)

@@ -74,8 +74,8 @@ class TestPattern(Source):
             due_s = start_s + number * self._period_s
             if self._stop.wait(max(0.0, due_s - time.monotonic())):
                 return
-            captured_s = time.monotonic()
-            yield LiveFrame(self.draw(number), number * self._period_s, "test", captured_s=captured_s)
+            pixels = self.draw(number)
+            yield LiveFrame(pixels, number * self._period_s, "test", captured_s=time.monotonic())
             number = max(number + 1, int((time.monotonic() - start_s) / self._period_s))
 
     def draw(self, number: int) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,8 @@ class Page(LiveSink):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="elir-page", daemon=True)
         self._started = threading.Event()
+        # Both pictures of a frame are encoded at once.
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="elir-jpeg")
         self._number = 0
         self._latest: tuple[Result, Frame] | None = None
 
@@ -121,15 +124,19 @@ class Page(LiveSink):
             return
         self._number += 1
         captured_s = frame.captured_s if isinstance(frame, LiveFrame) else time.monotonic()
-        before = None
-        if compared:
-            before = as_jpeg(as_bgr(frame, self._session.source.pixel_format), self._quality)
+        other = self._encoder.submit(self._encoded_before, frame) if compared else None
         after = as_jpeg(result.frame, self._quality)
+        before = None if other is None else other.result()
         picture = Picture(self._number, header_of(result, captured_s), before, after)
         self._loop.call_soon_threadsafe(self._hub.publish, picture)
 
+    def _encoded_before(self, frame: Frame) -> bytes:
+        assert self._session is not None
+        return as_jpeg(as_bgr(frame, self._session.source.pixel_format), self._quality)
+
     def close(self, *, complete: bool = True) -> None:
         """Stop serving."""
+        self._encoder.shutdown()
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
