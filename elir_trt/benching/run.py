@@ -31,7 +31,7 @@ from elir_trt.metrics import psnr, ssim
 from elir_trt.parts import DIRECT, PARTS
 from elir_trt.restorer import Restorer
 from elir_trt.samples import Samples, load_samples
-from elir_trt.tuning.measure import describe
+from elir_trt.tuning.candidates import describe
 
 Say = Callable[[str], None]
 #: The row of this package.
