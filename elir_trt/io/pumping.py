@@ -22,7 +22,7 @@ from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
-    from elir_trt.stream import Drop, Noise, Temporal
+    from elir_trt.stream import Drop, Noise, Result, Temporal
     from elir_trt.stream_state import StreamState
 
 DEPTH = 3
@@ -91,6 +91,7 @@ def pump(
     state: StreamState | None = None,
     on_error: OnError | None = None,
     progress: ProgressCallback | None = None,
+    preview: Callable[[Result, Frame], None] | None = None,
 ) -> PumpReport:
     """Restore all frames of a source into a sink.
 
@@ -107,6 +108,7 @@ def pump(
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
             such error ends the work.
         progress: called after each frame.
+        preview: called with each result that was written.
 
     Raises:
         ElirError: a frame failed and there is no ``on_error``, or the source or the sink failed.
@@ -130,7 +132,7 @@ def pump(
     feeder = _Feeder(source, partial(restorer.stream, **options), sink, state, drops=drops)
     with Interrupts() as interrupts:
         complete = False
-        collector = _Collector(feeder.in_flight, sink, source, on_error, progress, interrupts.check)
+        collector = _Collector(feeder.in_flight, sink, source, on_error, progress, preview, interrupts.check)
         try:
             with feeder:
                 try:
@@ -357,6 +359,7 @@ class _Collector:
         source: Source,
         on_error: OnError | None,
         progress: ProgressCallback | None,
+        preview: Callable[[Result, Frame], None] | None,
         check: Callable[[], None],
     ) -> None:
         self._in_flight = in_flight
@@ -364,6 +367,7 @@ class _Collector:
         self._source = source
         self._on_error = on_error
         self._progress = progress
+        self._preview = preview
         self._ahead: Any = None
         self.check = check
         self.rate = Rate()
@@ -397,6 +401,8 @@ class _Collector:
         else:
             assert isinstance(item, Frame)
             self._sink.write(result, item)
+            if self._preview is not None:
+                self._preview(result, item)
             self.report.frames += 1
         self.report.fps = self.rate.step()
         if self._progress is not None:

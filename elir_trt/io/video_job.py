@@ -121,6 +121,30 @@ def restore_video(
         return done, [*reader.notes, *sink_.notes]
 
 
+def stream_video(
+    run: Callable[..., PumpReport],
+    source: str | Path,
+    *,
+    compare: bool,
+    options: VideoOptions,
+    damaged: Damage,
+    progress: ProgressCallback | None = None,
+) -> tuple[PumpReport, list[str]]:
+    """Restore a video to standard output, as raw frames; see :func:`restore_video`.
+
+    Raises:
+        MediaError: the input cannot be read, or whoever reads standard output has gone.
+    """
+    from elir_trt.io.y4m import Y4mSink
+
+    with VideoReader(
+        source, damaged=damaged, deinterlace=options.deinterlace, selection=options.selection, count=True
+    ) as reader:
+        sink = Y4mSink(template=reader, compare=compare, options=options.encode)
+        done = run(reader, sink=sink, progress=progress)
+        return done, [*reader.notes, *sink.notes]
+
+
 def _open_job(
     reader: VideoReader,
     target: Path,
