@@ -18,17 +18,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from elir_trt.metrics import ssimulacra2
+
 Image = npt.NDArray[np.uint8]
 #: Of the photo and an image ``[H, W, 3]`` RGB.
 Measure = Callable[[Image, Image], float]
-
-
-def ssimulacra2(clean: Image, image: Image) -> float:
-    """SSIMULACRA2, up to 100."""
-    from ssimulacra2 import compute_ssimulacra2
-
-    with tempfile.TemporaryDirectory() as folder:
-        return float(compute_ssimulacra2(*_written(Path(folder), clean, image)))
 
 
 def vmaf(clean: Image, image: Image) -> float:

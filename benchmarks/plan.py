@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from elir_trt.backends.narrow import Half, narrow
 from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.backends.tensorrt_plan import Plan, reason_against_quantized
 from elir_trt.backends.tensorrt_rewrite import for_tensorrt, for_tensorrt_rtx
@@ -26,7 +27,7 @@ from elir_trt.backends.widen import widen_transposed
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
 from elir_trt.building.quantize import quantize
-from elir_trt.building.typed import Half, count_multiplications, narrow
+from elir_trt.building.typed import count_multiplications
 from elir_trt.model import Elir
 from elir_trt.parts import PARTS
 from elir_trt.recipe import Recipe, load_recipe

@@ -25,6 +25,7 @@ import torch
 from quality import ROOT, degraded, images, read, shared
 
 import elir_trt
+from elir_trt.backends.narrow import narrow
 from elir_trt.backends.tensorrt_api import load
 from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.backends.tensorrt_prepare import prepare_part
@@ -32,7 +33,6 @@ from elir_trt.building import build
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
 from elir_trt.building.quantize import quantize
-from elir_trt.building.typed import narrow
 from elir_trt.metrics import psnr
 from elir_trt.model import Elir
 from elir_trt.parts import PARTS

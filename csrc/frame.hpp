@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "formats.hpp"
+#include "pace.hpp"
 
 namespace elir {
 
@@ -26,6 +28,9 @@ struct FrameParams {
   // By tile: whether it is taken from the last frame instead of restored again. Empty: none is.
   std::vector<bool> reused;
   bool unrestored = false;  // the frame as it came, where a deadline leaves no time for more
+  // Without steps through encoder, coarse estimate and decoder, where there is one engine for all three: it
+  // cannot be stopped on its way. Of devices whose frames are not recorded.
+  bool by_parts = false;
   FramePlace place;
 
   bool reuses(std::size_t tile) const { return !reused.empty() && reused[tile]; }
@@ -41,6 +46,11 @@ struct FrameJob {
   std::uint64_t index = 0;
   FrameParams params;
   std::shared_ptr<void> owner;  // keeps a frame that is not the slot's own alive
+  // Asked between the parts, of a device that is synchronous: the steps to go on with, or kUnrestored, and
+  // the frame is given up. Empty: it is not.
+  std::function<int(const Progress&)> guard;
+  std::size_t runs = 0;    // of tiles, through the engines
+  std::size_t reused = 0;  // tiles that were taken from a frame before
 };
 
 }  // namespace elir

@@ -14,10 +14,21 @@ struct Tile {
   int x;
 };
 
-// Tiles that go through the engines together: `count` of them from `first` on.
+// An empty place among tiles.
+constexpr std::size_t kNoTile = static_cast<std::size_t>(-1);
+
+// Tiles side by side in the parts' tensors: their numbers, some of which may be kNoTile.
 struct TileRun {
-  std::size_t first = 0;
-  std::size_t count = 1;
+  const std::size_t* tiles = nullptr;
+  std::size_t count = 0;
+
+  // Calls `run(place, tile)` for each.
+  template <typename Run>
+  void each(Run&& run) const {
+    for (std::size_t place = 0; place < count; ++place) {
+      if (tiles[place] != kNoTile) run(place, tiles[place]);
+    }
+  }
 };
 
 struct Geometry {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "temporal.hpp"
 
@@ -20,8 +21,9 @@ float milliseconds(Clock::time_point from) {
 constexpr int kMaxSteps = 1024;
 constexpr std::size_t kMaxBatch = 64;
 
-constexpr const char* kStageNames[kStages] = {"load",    "encoder", "coarse",   "start", "velocity", "step",
-                                              "decoder", "direct",  "temporal", "store", "launch",   "total"};
+constexpr const char* kStageNames[kStages] = {"still",    "load",   "encoder", "coarse", "start",
+                                              "velocity", "step",   "decoder", "direct", "temporal",
+                                              "store",    "launch", "total"};
 
 std::string shape_text(const std::vector<std::size_t>& shape) {
   std::string text;
@@ -60,6 +62,14 @@ void PipelineOptions::check() const {
   }
   if (steps < 0) {
     throw std::invalid_argument("steps is " + std::to_string(steps) + "; expected 0 or more");
+  }
+  if (still && !(*still >= 0.0F && *still <= kMostTolerance)) {
+    throw std::invalid_argument("still is " + std::to_string(*still) + "; expected 0 (exact) to " +
+                                std::to_string(kMostTolerance) + " levels");
+  }
+  if (still && noise == Noise::per_frame && max_steps() > 0) {
+    throw std::invalid_argument(
+        "still is of frames that are the same where their input is; expected noise 'fixed' or 'off'");
   }
   if (batch < 1 || batch > kMaxBatch) {
     throw std::invalid_argument("batch is " + std::to_string(batch) + "; expected 1 to " +
@@ -101,6 +111,10 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   if (!options_.table.empty()) {
     device_->write(options_.table.data(), options_.table.size(), device_->element(), table_.get());
   }
+  if (options_.still) {
+    still_.emplace(geometry_.tiles.size(), *options_.still, options_.still_equal_steps);
+    options_.keep_tiles = true;
+  }
   if (options_.keep_tiles) {
     kept_ =
         device_->allocate(geometry_.tiles.size() * geometry_.image_size() * element_size(device_->element()));
@@ -112,10 +126,13 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
                                        static_cast<std::size_t>(shape.blocks()) * sizeof(float));
   }
   restored_.assign(geometry_.tiles.size(), false);
+  in_order_.resize(geometry_.tiles.size());
+  std::iota(in_order_.begin(), in_order_.end(), std::size_t{0});
   // The CPU is given the field when a frame takes a step: without steps it is the largest part of large
   // frames.
   if (options_.steps > 0 || !device_->is_synchronous()) need_field();
   device_->prepare(geometry_, options_.in, options_.out);
+  if (still_) device_->prepare_still(StillPlan(geometry_, options_.in, *options_.still));
 }
 
 Pipeline::~Pipeline() {
@@ -236,11 +253,46 @@ void Pipeline::timed(Stage stage, StageTimes& times, Call&& call) {
   if (device_->is_synchronous()) times[static_cast<std::size_t>(stage)] += milliseconds(began);
 }
 
-void Pipeline::begin(const FrameJob& job, StageTimes& times) {
+void Pipeline::look(const FrameJob& job, StageTimes& times) {
   times.fill(0.0F);
+  if (!still_) return;
+  timed(Stage::still, times, [&] {
+    still_->count_frame();
+    device_->compare_inputs(job, still_->changed());
+  });
+}
+
+void Pipeline::take_still(FrameJob& job) {
+  if (!still_ || job.params.unrestored) return;
+  std::vector<bool> restored(in_order_.size(), false);
+  job.params.reused.assign(in_order_.size(), false);
+  job.reused = 0;
+  for (const std::size_t tile : in_order_) {
+    const bool reused = still_->reuses(tile, job.params.steps);
+    job.params.reused[tile] = reused;
+    restored[tile] = !reused;
+    if (reused) {
+      ++job.reused;
+      still_->taken(tile);
+    } else {
+      still_->begun(tile);
+    }
+  }
+  device_->keep_inputs(job, restored);
+}
+
+void Pipeline::forget_restored() {
+  restored_.assign(restored_.size(), false);
+  if (still_) still_->forget();
+}
+
+void Pipeline::begin(FrameJob& job, StageTimes& times) {
   const Clock::time_point began = Clock::now();
+  if (!still_)
+    job.reused =
+        static_cast<std::size_t>(std::count(job.params.reused.begin(), job.params.reused.end(), true));
   for (std::size_t tile = 0; tile < restored_.size(); ++tile) {
-    if (!job.params.reuses(tile) || restored_[tile]) continue;
+    if (still_ || !job.params.reuses(tile) || restored_[tile]) continue;
     throw StageError(Stage::store, "tile " + std::to_string(tile) +
                                        " is to be reused, and no frame before this one restored it");
   }
@@ -249,17 +301,27 @@ void Pipeline::begin(const FrameJob& job, StageTimes& times) {
       need_field();
       draw_field();
     }
-    device_->begin(job, [&] { stages(job.params, times); });
-  } catch (const StageError&) {
+    take_still(job);
+    device_->begin(job, [&] { stages(job, times); });
+  } catch (const OutOfTime&) {
+    // Of still regions those tiles are kept that are done.
     restored_.assign(restored_.size(), false);
     throw;
+  } catch (const StageError&) {
+    forget_restored();
+    throw;
   } catch (const std::exception& error) {
-    restored_.assign(restored_.size(), false);
+    forget_restored();
     throw StageError(Stage::total, error.what());
   }
   restored_.assign(restored_.size(), options_.keep_tiles && !job.params.unrestored);
+  if (still_ && !job.params.unrestored) {
+    for (const std::size_t tile : in_order_) {
+      if (!job.params.reused[tile]) still_->restored(tile, job.params.steps);
+    }
+  }
   const float took = milliseconds(began);
-  times[static_cast<std::size_t>(Stage::total)] = took;
+  times[static_cast<std::size_t>(Stage::total)] = took + times[static_cast<std::size_t>(Stage::still)];
   if (!device_->is_synchronous()) times[static_cast<std::size_t>(Stage::launch)] = took;
 }
 
@@ -269,12 +331,12 @@ void Pipeline::finish(StageTimes& times) {
   try {
     finite = device_->finish();
   } catch (const std::exception& error) {
-    restored_.assign(restored_.size(), false);
+    forget_restored();
     throw StageError(Stage::total, error.what());
   }
   times[static_cast<std::size_t>(Stage::total)] += milliseconds(began);
   if (finite) return;
-  restored_.assign(restored_.size(), false);
+  forget_restored();
   throw StageError(Stage::decoder, "the output holds NaN or infinity");
 }
 
@@ -290,6 +352,9 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
     params.noise_number = static_cast<std::uint32_t>((index + options_.frames_before) % 0xFFFFFFFFU) + 1U;
   }
   if (reused.empty()) return params;
+  if (options_.still) {
+    throw std::invalid_argument("reuse is of a stream that finds still regions itself; expected still None");
+  }
   if (!options_.keep_tiles) {
     throw std::invalid_argument("reuse is of a stream that keeps no tiles; expected keep_tiles");
   }
@@ -304,24 +369,67 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
   return params;
 }
 
-void Pipeline::stages(const FrameParams& params, StageTimes& times) {
-  if (options_.noise == Noise::per_frame && params.steps > 0 && !params.unrestored) {
+void Pipeline::stages(FrameJob& job, StageTimes& times) {
+  FrameParams& params = job.params;
+  if (params.unrestored) return hand_on(times);
+  if (options_.noise == Noise::per_frame && params.steps > 0) {
     timed(Stage::start, times, [&] {
       device_->draw_noise(options_.seed, params.noise_number, static_cast<float*>(field_.get()));
     });
   }
-  const std::size_t tiles = geometry_.tiles.size();
-  for (TileRun run{0, 0}; run.first < tiles; run.first += run.count) {
-    const bool reused = params.reuses(run.first);
-    const std::size_t most = std::min(tiles - run.first, reused ? tiles : options_.batch);
-    run.count = 1;
-    while (run.count < most && params.reuses(run.first + run.count) == reused) ++run.count;
-    if (reused) {
-      timed(Stage::store, times, [&] { device_->store_frame(kept(run.first), run); });
-    } else {
-      run_tiles(params, run, times);
-    }
+  job.runs = plan_runs(params);
+  for (std::size_t number = 0; number < job.runs; ++number) run_tiles(job, number, times);
+  if (kept_) store_kept(times);
+}
+
+void Pipeline::hand_on(StageTimes& times) {
+  for (std::size_t first = 0; first < in_order_.size(); first += options_.batch) {
+    const TileRun run{&in_order_[first], std::min(options_.batch, in_order_.size() - first)};
+    timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
+    timed(Stage::store, times, [&] { device_->store_frame(image_, run); });
   }
+}
+
+std::size_t Pipeline::plan_runs(const FrameParams& params) {
+  planned_.clear();
+  if (options_.still.value_or(0.0F) > 0.0F) {
+    for (const std::size_t tile : in_order_) {
+      if (!params.reuses(tile)) planned_.push_back(tile);
+    }
+    return runs_of(planned_.size());
+  }
+  // To the bit: a tile always has the same place among those that the engines take together, so that what
+  // becomes of it does not depend on which others are restored with it.
+  std::vector<std::size_t> filled(options_.batch, 0);
+  for (const std::size_t tile : in_order_) {
+    if (params.reuses(tile)) continue;
+    const std::size_t place = tile % options_.batch;
+    const std::size_t at = filled[place]++ * options_.batch + place;
+    if (at >= planned_.size()) planned_.resize(at + 1, kNoTile);
+    planned_[at] = tile;
+  }
+  return runs_of(planned_.size());
+}
+
+std::size_t Pipeline::runs_of(std::size_t tiles) const {
+  return (tiles + options_.batch - 1) / options_.batch;
+}
+
+std::size_t Pipeline::count_runs(const FrameParams& params, int steps) const {
+  std::vector<std::size_t> filled(options_.batch, 0);
+  for (const std::size_t tile : in_order_) {
+    const bool reused = still_ ? still_->reuses(tile, steps) : params.reuses(tile);
+    if (!reused) ++filled[tile % options_.batch];
+  }
+  if (options_.still.value_or(0.0F) > 0.0F) {
+    return runs_of(std::accumulate(filled.begin(), filled.end(), std::size_t{0}));
+  }
+  return *std::max_element(filled.begin(), filled.end());
+}
+
+TileRun Pipeline::run_of(std::size_t number) const {
+  const std::size_t first = number * options_.batch;
+  return {&planned_[first], std::min(options_.batch, planned_.size() - first)};
 }
 
 void* Pipeline::kept(std::size_t tile) const {
@@ -329,51 +437,94 @@ void* Pipeline::kept(std::size_t tile) const {
          tile * geometry_.image_size() * element_size(device_->element());
 }
 
-void Pipeline::run_tiles(const FrameParams& params, TileRun run, StageTimes& times) {
+void Pipeline::run_tiles(FrameJob& job, std::size_t number, StageTimes& times) {
+  const TileRun run = run_of(number);
   timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
-  if (params.unrestored) {
-    timed(Stage::store, times, [&] { device_->store_frame(image_, run); });
-    return;
-  }
-  if (params.steps == 0 && parts_.direct) {
+  if (job.params.steps == 0 && parts_.direct && !job.params.by_parts) {
     timed(Stage::direct, times, [&] { parts_.direct(device_->stream_handle()); });
   } else {
-    run_parts(params, run, times);
+    run_parts(job, number, times);
   }
-  if (temporal_state_) {
-    timed(Stage::temporal, times, [&] {
-      device_->average_over_time(image_, decoded_, run, static_cast<float*>(temporal_state_.get()),
-                                 static_cast<float*>(temporal_maps_.get()));
-    });
-  }
+  if (!kept_) return store_run(run, decoded_, times);
+  const std::size_t bytes = geometry_.image_size() * element_size(device_->element());
   timed(Stage::store, times, [&] {
-    if (kept_) {
-      device_->copy(decoded_, kept(run.first),
-                    run.count * geometry_.image_size() * element_size(device_->element()));
-    }
-    device_->store_frame(decoded_, run);
+    run.each([&](std::size_t place, std::size_t tile) {
+      device_->copy(static_cast<std::uint8_t*>(decoded_) + place * bytes, kept(tile), bytes);
+      // Of a frame that is given up later; a recording is not told one by one.
+      if (still_) still_->restored(tile, job.params.steps);
+    });
   });
 }
 
-void Pipeline::run_parts(const FrameParams& params, TileRun run, StageTimes& times) {
+void Pipeline::store_run(TileRun run, void* decoded, StageTimes& times) {
+  if (temporal_state_) {
+    timed(Stage::temporal, times, [&] {
+      device_->average_over_time(image_, decoded, run, static_cast<float*>(temporal_state_.get()),
+                                 static_cast<float*>(temporal_maps_.get()));
+    });
+  }
+  timed(Stage::store, times, [&] { device_->store_frame(decoded, run); });
+}
+
+void Pipeline::store_kept(StageTimes& times) {
+  if (!temporal_state_) return store_run({in_order_.data(), in_order_.size()}, kept_.get(), times);
+  // The stage goes on over tiles that were not restored again, as if they had been: it needs their input, and
+  // must not change what is kept.
+  const std::size_t bytes = geometry_.image_size() * element_size(device_->element());
+  for (std::size_t first = 0; first < in_order_.size(); first += options_.batch) {
+    const TileRun run{&in_order_[first], std::min(options_.batch, in_order_.size() - first)};
+    timed(Stage::load, times, [&] { device_->load_frame(run, image_); });
+    timed(Stage::temporal, times, [&] { device_->copy(kept(first), decoded_, run.count * bytes); });
+    store_run(run, decoded_, times);
+  }
+}
+
+bool Pipeline::ask(FrameJob& job, std::size_t number, Checkpoint at, int taken, const StageTimes& times) {
+  if (!job.guard) return false;
+  const auto of = [&](Stage stage) { return times[static_cast<std::size_t>(stage)]; };
+  Progress progress;
+  progress.at = at;
+  progress.steps = job.params.steps;
+  progress.taken = taken;
+  progress.runs_done = number;
+  progress.runs_left = job.runs - number - 1;
+  progress.times = {
+      of(Stage::encoder), of(Stage::coarse), of(Stage::velocity) + of(Stage::step), of(Stage::decoder), 0.0F,
+      of(Stage::load)};
+  const int steps = job.guard(progress);
+  if (steps == kUnrestored) throw OutOfTime();
+  const bool forget = taken > 0 && steps < job.params.steps;
+  job.params.steps = steps;
+  return forget;
+}
+
+void Pipeline::run_parts(FrameJob& job, std::size_t number, StageTimes& times) {
+  const FrameParams& params = job.params;
+  const TileRun run = run_of(number);
   const std::uintptr_t stream = device_->stream_handle();
+  auto* latent_fp32 = static_cast<float*>(latent_fp32_.get());
+  timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
+  ask(job, number, Checkpoint::encoded, 0, times);
+  timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
+  ask(job, number, Checkpoint::estimated, 0, times);
   const std::size_t row = options_.condition_width * element_size(device_->element());
   const auto first_row = static_cast<std::size_t>(params.steps * (params.steps - 1) / 2);
   const auto* table = static_cast<const std::uint8_t*>(table_.get()) + first_row * row;
-  const auto* field = params.steps > 0 ? static_cast<const float*>(field_.get()) : nullptr;
-  auto* latent_fp32 = static_cast<float*>(latent_fp32_.get());
-  timed(Stage::encoder, times, [&] { parts_.encoder(stream); });
-  timed(Stage::coarse, times, [&] { parts_.coarse(stream); });
   const auto row_of = [&](int k) {
     return k < params.steps ? ConditionRow{table + std::size_t(k) * row, condition_, row} : ConditionRow{};
   };
-  timed(Stage::start, times,
-        [&] { device_->start_latent(coarse_, field, options_.sigma, run, latent_fp32, latent_, row_of(0)); });
+  const auto start = [&] {
+    const auto* field = params.steps > 0 ? static_cast<const float*>(field_.get()) : nullptr;
+    device_->start_latent(coarse_, field, options_.sigma, run, latent_fp32, latent_, row_of(0));
+  };
+  timed(Stage::start, times, start);
   for (int k = 0; k < params.steps; ++k) {
     timed(Stage::velocity, times, [&] { parts_.velocity(stream); });
     const float step = 1.0F / static_cast<float>(params.steps);
     timed(Stage::step, times,
           [&] { device_->euler_step(velocity_, step, run.count, latent_fp32, latent_, row_of(k + 1)); });
+    // Without the other steps it is nothing; the coarse estimate is still there.
+    if (ask(job, number, Checkpoint::stepped, k + 1, times)) timed(Stage::start, times, start);
   }
   timed(Stage::decoder, times, [&] { parts_.decoder(stream); });
 }

@@ -203,24 +203,59 @@ bool Stream::is_worker() const {
   return worker_.get_id() == std::this_thread::get_id();
 }
 
+float Stream::left(const Slot& slot) const {
+  return *latency_.deadline_ms -
+         std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+}
+
 bool Stream::decide(std::size_t at) {
   if (!latency_.deadline_ms) return true;
   Slot& slot = slots_[at];
   FrameResult& result = slot.result;
-  float left =
-      *latency_.deadline_ms - std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+  FrameParams& params = slot.job.params;
+  const bool guarded = pipeline_->device().is_synchronous();
+  float left = this->left(slot);
   // A device that takes frames ahead finishes those first; of each, no more than its own time is left to it.
   if (begun_.size() > 1) left -= static_cast<float>(begun_.size() - 1) * ladder_.needed(result.wanted_steps);
-  const int steps = ladder_.choose(result.wanted_steps, left);
+  const auto runs = [&](int steps) { return pipeline_->count_runs(params, steps); };
+  const int steps = ladder_.choose(result.wanted_steps, left, guarded, runs);
   result.left_ms = left;
-  result.needed_ms = ladder_.needed(result.wanted_steps);
+  result.needed_ms = guarded ? ladder_.lately(result.wanted_steps, runs(result.wanted_steps))
+                             : ladder_.needed(result.wanted_steps);
   if (steps == kUnrestored && latency_.drop_late) return false;
-  result.unrestored = slot.job.params.unrestored = steps == kUnrestored;
-  result.steps = slot.job.params.steps = std::max(steps, 0);
+  params.unrestored = steps == kUnrestored;
+  params.steps = std::max(steps, 0);
+  if (!guarded || params.unrestored) return true;
+  params.by_parts = params.steps == 0 && ladder_.by_parts(left, runs(0));
+  slot.job.guard = [this, at](const Progress& progress) { return guard(at, progress); };
   return true;
 }
 
-void Stream::begin(std::size_t at) {
+int Stream::guard(std::size_t at, const Progress& progress) {
+  Slot& slot = slots_[at];
+  const float left = this->left(slot);
+  const int steps = ladder_.allowed(progress, left);
+  if (steps < progress.steps) {
+    slot.result.needed_ms =
+        slot.result.left_ms - left + ladder_.remaining(progress, slot.result.wanted_steps);
+  }
+  return steps;
+}
+
+bool Stream::look(std::size_t at) {
+  FrameResult& result = slots_[at].result;
+  try {
+    pipeline_->look(slots_[at].job, result.stages);
+    return true;
+  } catch (const StageError& error) {
+    result.failed = true;
+    result.stage = error.stage();
+    result.message = error.what();
+    return false;
+  }
+}
+
+void Stream::run(std::size_t at) {
   FrameResult& result = slots_[at].result;
   try {
     pipeline_->begin(slots_[at].job, result.stages);
@@ -229,6 +264,31 @@ void Stream::begin(std::size_t at) {
     result.stage = error.stage();
     result.message = error.what();
   }
+}
+
+bool Stream::begin(std::size_t at) {
+  FrameJob& job = slots_[at].job;
+  FrameResult& result = slots_[at].result;
+  slots_[at].begun = Clock::now();
+  try {
+    run(at);
+  } catch (const OutOfTime&) {
+    if (latency_.drop_late) return false;
+    job.guard = nullptr;
+    job.params.unrestored = true;
+    job.params.steps = 0;
+    const Clock::time_point began = Clock::now();
+    const float total = std::chrono::duration<float, std::milli>(began - slots_[at].begun).count();
+    run(at);
+    result.stages[static_cast<std::size_t>(Stage::total)] += total;
+  }
+  result.unrestored = job.params.unrestored;
+  result.steps = job.params.steps;
+  result.reused =
+      result.unrestored || result.failed
+          ? 0.0F
+          : static_cast<float>(job.reused) / static_cast<float>(pipeline_->geometry().tiles.size());
+  return true;
 }
 
 void Stream::finish(std::size_t at) {
@@ -245,8 +305,14 @@ void Stream::finish(std::size_t at) {
   }
   if (latency_.deadline_ms && !result.failed && !result.unrestored) {
     const auto of = [&](Stage stage) { return result.stages[static_cast<std::size_t>(stage)]; };
-    const bool apart = pipeline_->device().is_synchronous();
-    ladder_.note(result.steps, of(Stage::total), apart ? of(Stage::velocity) + of(Stage::step) : -1.0F);
+    if (pipeline_->device().is_synchronous()) {
+      PartTimes times{of(Stage::encoder), of(Stage::coarse), 0.0F, of(Stage::decoder), of(Stage::direct)};
+      if (result.steps > 0) times.steps = of(Stage::velocity) + of(Stage::step);
+      times.other = of(Stage::load) + of(Stage::start) + of(Stage::temporal) + of(Stage::store);
+      ladder_.note_parts(result.steps, times, slot.job.runs);
+    } else {
+      ladder_.note(result.steps, of(Stage::total), -1.0F);
+    }
   }
   result.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
 }
@@ -273,12 +339,8 @@ void Stream::work() {
       const std::size_t at = waiting_.pop();
       begun_.push(at);
       lock.unlock();
-      const bool taken = decide(at);
-      if (taken) {
-        begin(at);
-      } else {
-        slots_[at].job.owner.reset();
-      }
+      const bool taken = !look(at) || (decide(at) && begin(at));
+      if (!taken) slots_[at].job.owner.reset();
       lock.lock();
       if (!taken) {
         // It is the last that began.

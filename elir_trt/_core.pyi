@@ -80,6 +80,7 @@ class StreamOptions:
         frames: str = "auto",
         batch: int = 1,
         keep_tiles: bool = False,
+        still: float | None = None,
         temporal: str = "off",
         deadline_ms: float | None = None,
         on_late: str = "pass",
@@ -124,6 +125,8 @@ class StreamOptions:
     @property
     def keep_tiles(self) -> bool: ...
     @property
+    def still(self) -> float | None: ...
+    @property
     def temporal(self) -> str: ...
     @property
     def frames_before(self) -> int: ...
@@ -161,6 +164,8 @@ class Result:
     @property
     def wanted_steps(self) -> int: ...
     @property
+    def reused(self) -> float: ...
+    @property
     def restored(self) -> bool: ...
     @property
     def left_ms(self) -> float: ...
@@ -175,8 +180,26 @@ class Result:
 
 class Ladder:
     def __init__(self) -> None: ...
-    def choose(self, wanted: int, left_ms: float) -> int: ...
+    def choose(self, wanted: int, left_ms: float, guarded: bool = False) -> int: ...
     def note(self, steps: int, total_ms: float, in_steps_ms: float = -1.0) -> None: ...
+    def note_parts(
+        self,
+        steps: int,
+        encoder_ms: float,
+        coarse_ms: float,
+        in_steps_ms: float,
+        decoder_ms: float,
+        other_ms: float = 0.0,
+    ) -> None: ...
+    def allowed(
+        self,
+        steps: int,
+        taken: int,
+        left_ms: float,
+        encoder_ms: float,
+        coarse_ms: float | None = None,
+        in_steps_ms: float = 0.0,
+    ) -> int: ...
     def needed(self, steps: int) -> float: ...
 
 class Stream:

@@ -44,6 +44,7 @@ def examine() -> list[Finding]:
         ("GPU", _gpu),
         ("images", lambda: _packages("image", "cv2", "av")),
         ("videos", lambda: _packages("video", "av")),
+        ("the page of live runs", lambda: _packages("live", "aiohttp")),
         ("building (torch, onnx)", lambda: _packages("export", "torch", "onnx", "onnxscript")),
         ("bundles", _bundles),
         ("cache", _cache),

@@ -61,7 +61,7 @@ class FrameError(ElirError):
     Attributes:
         index: position of the frame in its stream, counted from 0, or None when it was never accepted.
         part: the stage that failed: "submit", "load", "encoder", "coarse", "start", "velocity", "step",
-            "decoder", "direct" or "store".
+            "decoder", "direct" or "store"; of frames whose faces are restored also "detect", "align" and "paste".
     """
 
     def __init__(self, message: str, *, index: int | None = None, part: str = "submit") -> None:

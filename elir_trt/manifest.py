@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,8 @@ from elir_trt.schema import Bounds, Pattern, Schema, SchemaError
 from elir_trt.tolerances import PartPrecision
 
 #: Version of the manifest's schema; a bundle with a higher one is from a newer package, those with a lower one open.
-#: 2: portable bundles, whose engines are made where they are opened.
-SCHEMA = 2
+#: 2: portable bundles, whose engines are made where they are opened. 3: a ladder of quality.
+SCHEMA = 3
 FORMAT: Literal["elir_trt bundle"] = "elir_trt bundle"
 MANIFEST = "manifest.json"
 #: A manifest is small; a larger file is something else.
@@ -131,6 +131,44 @@ class GateRecord(Schema):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quality(Schema):
+    """How near frames are to the clean pictures that they were made of, means over frames."""
+
+    psnr: float
+    """In dB."""
+    ssim: float
+    """Up to 1."""
+    ssimulacra2: float | None = None
+    """Up to 100; None: the package ssimulacra2 was not there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RungRecord(Schema):
+    """What a frame can be given: steps, by engines of a precision."""
+
+    steps: Annotated[int, Bounds(least=0)]
+    precision: PartPrecision
+    """Of every part that the bundle keeps in it; the others are in float32."""
+    ms: Annotated[float, Bounds(above=0)]
+    """Of a frame on the building machine's CPU, all stages: the fastest of a few, as others may run there too."""
+    quality: Quality
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderRecord(Schema):
+    """Time against quality, measured where the bundle was built, with the bundle's size of frames."""
+
+    machine: str
+    """The CPU's name, and how many threads engines had."""
+    frames: Annotated[int, Bounds(least=1)]
+    """How many held-out frames, degraded as the task's are."""
+    unrestored: Quality
+    """Of these frames as they came."""
+    rungs: tuple[RungRecord, ...]
+    """The fastest first; what is slower than another without being better in anything is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest(Schema):
     """The manifest of a bundle."""
 
@@ -148,6 +186,8 @@ class Manifest(Schema):
     """Part, precision: the ONNX files that engines are made of where the bundle is opened."""
     gate: GateRecord | None = None
     """Of the reference frames; None: the bundle has its engines with it, and none of these."""
+    ladder: LadderRecord | None = None
+    """Of a portable bundle; None: it was built by an older package, or nothing could be measured."""
     built_with: Mapping[str, str]
     """Versions of the package, torch, OpenVINO, TensorRT."""
     created: str
@@ -222,6 +262,17 @@ def write_manifest(
         built_with={"elir_trt": __version__, **built_with},
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
+    _write(folder, manifest)
+    return manifest
+
+
+def write_ladder(folder: Path, manifest: Manifest, ladder: LadderRecord) -> Manifest:
+    """Add to the manifest of a finished bundle in ``folder`` what was measured of it."""
+    manifest = replace(manifest, ladder=ladder)
+    _write(folder, manifest)
+    return manifest
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
     text = json.dumps(manifest.to_data(), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return manifest

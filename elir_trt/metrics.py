@@ -1,6 +1,9 @@
-"""PSNR and SSIM of 8-bit RGB images."""
+"""PSNR, SSIM and SSIMULACRA2 of 8-bit RGB images."""
 
 from __future__ import annotations
+
+import importlib.util
+import io
 
 import numpy as np
 import numpy.typing as npt
@@ -35,3 +38,25 @@ def ssim(clean: Image, image: Image) -> float:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     return float(np.mean(score / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))))
+
+
+def has_ssimulacra2() -> bool:
+    """Whether the package ssimulacra2 is installed."""
+    return importlib.util.find_spec("ssimulacra2") is not None
+
+
+def ssimulacra2(clean: Image, image: Image) -> float:
+    """SSIMULACRA2 (Sneyers, Cloudinary), which follows the eye: 100 is the clean image, 70 high quality, 30 low.
+
+    Raises:
+        MissingPackageError: the package ssimulacra2 is not installed.
+    """
+    with needs("ssimulacra2", extra="quantize", what="measuring SSIMULACRA2"):
+        from ssimulacra2 import compute_ssimulacra2
+    from PIL import Image as Pillow
+
+    files = []
+    for pixels in (clean, image):
+        files.append(io.BytesIO())
+        Pillow.fromarray(pixels).save(files[-1], "bmp")
+    return float(compute_ssimulacra2(*files))

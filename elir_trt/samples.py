@@ -45,12 +45,14 @@ class Samples:
     Attributes:
         frames: degraded frames of the engines' size, ``[H, W, 3]`` uint8.
         held_out: more of them, which quantization does not see.
+        clean: what ``held_out`` was made of.
         digest: SHA-256 over all of them.
         source: what they were made from, for people.
     """
 
     frames: list[Image]
     held_out: list[Image]
+    clean: list[Image]
     digest: str
     source: str
 
@@ -91,7 +93,7 @@ def load_samples(
     digest = hashlib.sha256()
     for frame in fed:
         digest.update(frame.tobytes())
-    return Samples(fed[aside:], fed[:aside], digest.hexdigest(), where)
+    return Samples(fed[aside:], fed[:aside], laid[:aside], digest.hexdigest(), where)
 
 
 def _check(name: str, frame: Image) -> None:

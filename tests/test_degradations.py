@@ -154,6 +154,6 @@ def test_real_encoders_return_the_frame_in_its_place(codec: Codec) -> None:
 def test_more_than_a_quarter_of_camera_crops_is_nearly_clean() -> None:
     image = picture(64)[..., :1].repeat(3, axis=2)  # grey: halved chroma costs it nothing
     found = [psnr(image, degradation("camera")(image, np.random.default_rng(seed))) for seed in range(400)]
-    assert 0.25 < float(np.mean(np.array(found) > 30)) < 0.65
-    assert 0.08 < float(np.mean(np.isinf(found))) < 0.18
+    assert 0.25 < float(np.mean(np.array(found) > 28)) < 0.65
+    assert 0.02 < float(np.mean(np.isinf(found))) < 0.08
     assert float(np.mean(np.array(found) < 20)) > 0.2

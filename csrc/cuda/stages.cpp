@@ -82,7 +82,7 @@ void CudaStages::average_over_time(const void* images, void* decoded, TileRun ru
                                    float* maps) const {
   const Range range("temporal");
   const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
-  const auto before = static_cast<std::ptrdiff_t>(run.first * kTemporalPlanes) * shape.plane();
+  const auto before = static_cast<std::ptrdiff_t>(run.tiles[0] * kTemporalPlanes) * shape.plane();
   launch_average_over_time(stream_, element_, shape, run.count, images, decoded, state + before, maps);
 }
 

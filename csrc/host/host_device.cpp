@@ -9,6 +9,7 @@
 
 #include "../device.hpp"
 #include "../kernels.hpp"
+#include "still.hpp"
 #include "temporal.hpp"
 
 namespace elir {
@@ -91,9 +92,9 @@ class HostDevice final : public Device {
     is_unpacked_ = true;
     with_word(in_.format, [&](auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
-      for (std::size_t i = 0; i < run.count; ++i) {
-        load_tile<Word>(run.first + i, static_cast<float*>(images) + i * geometry_.image_size());
-      }
+      run.each([&](std::size_t place, std::size_t tile) {
+        load_tile<Word>(tile, static_cast<float*>(images) + place * geometry_.image_size());
+      });
     });
   }
 
@@ -122,9 +123,9 @@ class HostDevice final : public Device {
     if (field == nullptr || sigma == 0.0F) {
       std::memcpy(latent_fp32, coarse, run.count * size * sizeof(float));
     } else {
-      for (std::size_t i = 0; i < run.count; ++i) {
-        add_noise(coarse + i * size, field, sigma, run.first + i, latent_fp32 + i * size);
-      }
+      run.each([&](std::size_t place, std::size_t tile) {
+        add_noise(coarse + place * size, field, sigma, tile, latent_fp32 + place * size);
+      });
     }
     if (latent != latent_fp32) std::memcpy(latent, latent_fp32, run.count * size * sizeof(float));
   }
@@ -143,25 +144,34 @@ class HostDevice final : public Device {
   void average_over_time(const void* images, void* decoded, TileRun run, float* state, float* maps) override {
     const TemporalShape shape(geometry_.engine_height, geometry_.engine_width);
     const std::size_t size = geometry_.image_size();
-    for (std::size_t i = 0; i < run.count; ++i) {
-      average_.tile(
-          shape, static_cast<const float*>(images) + i * size, static_cast<float*>(decoded) + i * size,
-          state + (run.first + i) * kTemporalPlanes * static_cast<std::size_t>(shape.plane()), maps);
-    }
+    run.each([&](std::size_t place, std::size_t tile) {
+      average_.tile(shape, static_cast<const float*>(images) + place * size,
+                    static_cast<float*>(decoded) + place * size,
+                    state + tile * kTemporalPlanes * static_cast<std::size_t>(shape.plane()), maps);
+    });
+  }
+
+  void prepare_still(const StillPlan& plan) override { kept_inputs_.prepare(plan); }
+
+  void compare_inputs(const FrameJob& job, std::uint8_t* changed) override {
+    kept_inputs_.compare(job.params.place.frame, changed);
+  }
+
+  void keep_inputs(const FrameJob& job, const std::vector<bool>& tiles) override {
+    kept_inputs_.keep(job.params.place.frame, tiles);
   }
 
   void store_frame(const void* from, TileRun run) override {
     const auto* decoded = static_cast<const float*>(from);
-    const bool last = run.first + run.count == geometry_.tiles.size();
+    const bool last = run.tiles[run.count - 1] + 1 == geometry_.tiles.size();
     with_word(out_.format, [&](auto* word) {
       using Word = std::remove_pointer_t<decltype(word)>;
       void* memory = out_.is_rgb() ? place_.restored : packed_.get();
       auto* frame = static_cast<Word*>(memory);
-      for (std::size_t i = 0; i < run.count; ++i) {
-        const float* tile = decoded + i * geometry_.image_size();
-        if (top_down_) blend_rows(geometry_.tiles[run.first + i].y, frame);
-        finite_ = store_tile(tile, run.first + i, frame) && finite_;
-      }
+      run.each([&](std::size_t place, std::size_t tile) {
+        if (top_down_) blend_rows(geometry_.tiles[tile].y, frame);
+        finite_ = store_tile(decoded + place * geometry_.image_size(), tile, frame) && finite_;
+      });
       if (last && geometry_.tiles.size() > 1) blend_rows(geometry_.scaled_height, frame);
     });
     if (last && !out_.is_rgb()) pack();
@@ -232,13 +242,12 @@ class HostDevice final : public Device {
           out[3 * x + 2 - red_out_] = to_word<Word>(b[x]);
         }
       } else {
-        float* out = sum_.data() + (row % sum_rows_) * stride + left;
+        float* out = sum_.data() + (row % sum_rows_) * stride + geometry_.tiles[tile].x;
         const float* ramp = table.ramps.columns.data();
         const float over = table.ramps.rows[std::size_t(y)];
-        for (int x = 0; x < table.width; ++x) {
-          out[3 * x + red_out_] += over * ramp[x] * clip_unit(r[x]);
-          out[3 * x + 1] += over * ramp[x] * clip_unit(g[x]);
-          out[3 * x + 2 - red_out_] += over * ramp[x] * clip_unit(b[x]);
+        for (const float* channel : {r, g, b}) {
+          for (int x = 0; x < table.width; ++x) out[x] += over * ramp[x] * clip_unit(channel[x]);
+          out += geometry_.scaled_width;
         }
       }
     }
@@ -346,10 +355,15 @@ class HostDevice final : public Device {
     for (; blended_rows_ < end; ++blended_rows_) {
       sum_weights(blended_rows_);
       float* sum = sum_.data() + std::size_t(blended_rows_ % sum_rows_) * width * 3;
+      const float* red = sum + std::size_t(red_out_) * width;
+      const float* green = sum + width;
+      const float* blue = sum + std::size_t(2 - red_out_) * width;
       Word* out = frame + std::size_t(blended_rows_) * width * 3;
       for (std::size_t x = 0; x < width; ++x) {
         const auto weight = static_cast<float>(1.0 / weights_[x]);
-        for (std::size_t c = 0; c < 3; ++c) out[3 * x + c] = to_word<Word>(sum[3 * x + c] * weight);
+        out[3 * x] = to_word<Word>(red[x] * weight);
+        out[3 * x + 1] = to_word<Word>(green[x] * weight);
+        out[3 * x + 2] = to_word<Word>(blue[x] * weight);
       }
       std::fill(sum, sum + width * 3, 0.0F);
     }
@@ -376,13 +390,14 @@ class HostDevice final : public Device {
   bool is_unpacked_ = false;
   std::vector<TileTables> tables_;
   std::vector<float> row_;
-  // Of several tiles: sums of the rows in work, row y at y modulo `sum_rows_`, and how many rows are
-  // finished.
+  // Of several tiles: sums of the rows in work, three planes of each, row y at y modulo `sum_rows_`, and how
+  // many rows are finished.
   std::vector<float> sum_;
   int sum_rows_ = 1, blended_rows_ = 0;
   bool top_down_ = false;
   std::vector<double> weights_;  // of one row
   host::TemporalAverage average_;
+  host::KeptInputs kept_inputs_;
   bool finite_ = true;
 };
 

@@ -24,7 +24,14 @@ from elir_trt.extras import install_command
 from elir_trt.files import locked, written_folder
 from elir_trt.geometry import LARGEST_BATCH
 from elir_trt.gpu import gpu_tag
-from elir_trt.manifest import AccuracyReport, BuildSpecification, Manifest, PartRecord, write_manifest
+from elir_trt.manifest import (
+    AccuracyReport,
+    BuildSpecification,
+    Manifest,
+    PartRecord,
+    write_ladder,
+    write_manifest,
+)
 from elir_trt.parts import PARTS
 from elir_trt.recipe import SIZE_MULTIPLE, Recipe
 
@@ -216,6 +223,7 @@ def _build_into(
 ) -> Manifest:
     try:
         from elir_trt.building.export import conditioning_table
+        from elir_trt.building.ladder import measure_ladder
         from elir_trt.building.portable import write_portable
         from elir_trt.model.checkpoint import load_model
     except ImportError as error:
@@ -235,8 +243,12 @@ def _build_into(
         variants, gate = write_portable(
             folder, specification, model, samples, lambda what, done: progress(what, done, total)
         )
+        manifest = write_manifest(folder, specification, width, {}, {}, versions, variants, gate)
+        ladder = measure_ladder(Bundle(folder), samples, lambda what: progress(what, total - 1, total))
+        if ladder is not None:
+            manifest = write_ladder(folder, manifest, ladder)
         progress("done", total, total)
-        return write_manifest(folder, specification, width, {}, {}, versions, variants, gate)
+        return manifest
     work = _Work(folder, specification, model)
     pipelines: dict[str, AccuracyReport] = {}
     done = 1

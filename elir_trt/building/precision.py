@@ -18,10 +18,11 @@ import numpy as np
 
 from elir_trt.backends import get, reference
 from elir_trt.backends.base import Array, Run
+from elir_trt.backends.narrow import Half, narrow
 from elir_trt.building.calibration import Tensors, part_inputs
 from elir_trt.building.export import conditioning_table, export_part, relative_error
 from elir_trt.building.quantize import Scheme, quantize, run_file
-from elir_trt.building.typed import Half, count_multiplications, narrow, overflowing
+from elir_trt.building.typed import count_multiplications, overflowing
 from elir_trt.errors import BuildError
 from elir_trt.manifest import PartRecord, SearchRow
 from elir_trt.model.elir import Elir

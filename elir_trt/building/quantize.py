@@ -15,19 +15,24 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from elir_trt.backends.eight_bits import (
+    CONVOLUTIONS,
+    INT8_LARGEST,
+    arrays_of,
+    count_quantized,
+    quantize_residuals,
+    quantizers,
+    to_fp8,
+)
 from elir_trt.building.equalize import equalize
 from elir_trt.errors import BuildError
 
 Scheme = Literal["int8", "int8-full", "fp8"]
-#: Largest numbers of the types.
-INT8_LARGEST, FP8_LARGEST = 127.0, 448.0
-_CONVOLUTIONS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize(
@@ -100,7 +105,7 @@ def quantize(
     if residuals:
         quantize_residuals(quantized)
     if scheme == "fp8":
-        _to_fp8(quantized)
+        to_fp8(quantized)
     del quantized.graph.value_info[:]  # of the types that there were before
     if count_quantized(quantized) == 0:
         raise BuildError(f"{model.graph.name}: no convolution was quantized to {scheme}")
@@ -111,7 +116,7 @@ def quantize(
 def _ends(graph: onnx.GraphProto) -> set[str]:
     """Names of the convolutions that come after no other, and of those that no other comes after."""
     behind: dict[str, set[str]] = {}  # The convolutions that each tensor comes from.
-    found = {node.name: False for node in graph.node if node.op_type in _CONVOLUTIONS}
+    found = {node.name: False for node in graph.node if node.op_type in CONVOLUTIONS}
     first = set()
     for node in graph.node:
         before = set().union(*(behind.get(name, set()) for name in node.input))
@@ -124,76 +129,11 @@ def _ends(graph: onnx.GraphProto) -> set[str]:
     return first | {name for name, is_followed in found.items() if not is_followed}
 
 
-def quantize_residuals(model: onnx.ModelProto) -> int:
-    """Let sums of a quantized convolution and a tensor that is quantized for another node read that one's 8 bits.
-
-    The ranges are those that the tensor has; sums with a tensor that nobody quantizes stay as they are.
-
-    Returns:
-        how many sums were changed.
-    """
-    graph = model.graph
-    made_by = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-
-    computed: set[str] = set()
-
-    def dequantized(name: str) -> str | None:
-        """The name of this tensor after its Q/DQ, where these come before."""
-        for quantizer in readers.get(name, ()):
-            if quantizer.op_type == "QuantizeLinear" and quantizer.input[0] == name:
-                for reader in readers.get(quantizer.output[0], ()):
-                    if reader.output[0] in computed:
-                        return str(reader.output[0])
-        return None
-
-    count = 0
-    for node in graph.node:
-        computed.update(node.output)
-        if node.op_type != "Add" or any(name not in made_by for name in node.input):
-            continue
-        for index, name in enumerate(node.input):
-            convolution, other = made_by[name], node.input[1 - index]
-            narrow = dequantized(other)
-            if not _is_quantized(convolution, made_by) or narrow is None:
-                continue
-            node.input[1 - index] = narrow
-            count += 1
-            break
-    return count
-
-
-def _is_quantized(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> bool:
-    return node.op_type in _CONVOLUTIONS and all(
-        name in made_by and made_by[name].op_type == "DequantizeLinear" for name in node.input[:2]
-    )
-
-
-def count_quantized(model: onnx.ModelProto) -> int:
-    """Convolutions and products whose data and weights both come from a DequantizeLinear."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    return sum(_is_quantized(node, made_by) for node in model.graph.node)
-
-
-def _arrays(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
-    return {initializer.name: initializer for initializer in model.graph.initializer}
-
-
-def _pairs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, str, str]]:
-    """Nodes of Q/DQ with the names of their scale and zero point."""
-    for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            yield node, node.input[1], node.input[2]
-
-
 def _make_signed(model: onnx.ModelProto) -> None:
     """Turn unsigned ranges, which start at zero, into the upper half of signed ones, which TensorRT takes."""
-    arrays = _arrays(model)
+    arrays = arrays_of(model)
     done: set[str] = set()
-    for _, scale, zero in _pairs(model):
+    for _, scale, zero in quantizers(model):
         if arrays[zero].data_type != TensorProto.UINT8 or scale in done:
             continue
         points = numpy_helper.to_array(arrays[zero])
@@ -204,34 +144,10 @@ def _make_signed(model: onnx.ModelProto) -> None:
         widened = numpy_helper.to_array(arrays[scale]) * np.float32(255.0 / INT8_LARGEST)
         arrays[scale].CopyFrom(numpy_helper.from_array(widened.astype(np.float32), scale))
         done.add(scale)
-    for _, _, zero in _pairs(model):
+    for _, _, zero in quantizers(model):
         if arrays[zero].data_type == TensorProto.UINT8:
             points = numpy_helper.to_array(arrays[zero]).astype(np.int8)
             arrays[zero].CopyFrom(numpy_helper.from_array(points, zero))
-
-
-def _to_fp8(model: onnx.ModelProto) -> None:
-    """Give Q/DQ of signed 8 bits the type E4M3: the largest number of a range becomes its largest, 448."""
-    arrays = _arrays(model)
-    kind = ml_dtypes.float8_e4m3fn
-    scaled: set[str] = set()
-    for node, scale, zero in _pairs(model):
-        if scale not in scaled:
-            narrowed = numpy_helper.to_array(arrays[scale]) * np.float32(INT8_LARGEST / FP8_LARGEST)
-            arrays[scale].CopyFrom(numpy_helper.from_array(narrowed.astype(np.float32), scale))
-            scaled.add(scale)
-        if arrays[zero].data_type == TensorProto.INT8:
-            points = np.zeros(numpy_helper.to_array(arrays[zero]).shape, dtype=kind)
-            arrays[zero].CopyFrom(numpy_helper.from_array(points, zero))
-        weights = arrays.get(node.input[0])
-        if weights is not None and weights.data_type == TensorProto.INT8:
-            values = numpy_helper.to_array(weights).astype(np.float32) * np.float32(
-                FP8_LARGEST / INT8_LARGEST
-            )
-            weights.CopyFrom(numpy_helper.from_array(values.astype(kind), weights.name))
-    for name in list(arrays):
-        if arrays[name].data_type == TensorProto.INT8:  # pragma: no cover
-            raise BuildError(f"{model.graph.name}: {name} is INT8 still")
 
 
 def session(data: bytes) -> Any:

@@ -9,10 +9,15 @@ from typing import Annotated, TextIO
 
 import typer
 
+from elir_trt.cli.bench import bench
 from elir_trt.cli.build import build
 from elir_trt.cli.demo import demo
 from elir_trt.cli.doctor import doctor
+from elir_trt.cli.export import export
+from elir_trt.cli.gst import gst
 from elir_trt.cli.info import info
+from elir_trt.cli.live import live
+from elir_trt.cli.plan import plan
 from elir_trt.cli.run import run
 from elir_trt.cli.shared import complain
 from elir_trt.cli.train import train
@@ -50,8 +55,10 @@ def _main(
     """Latent flow image restoration as engines: build bundles, restore images and videos."""
 
 
-for command in (build, tune, run, info, verify, doctor, demo, train):
+for command in (build, tune, run, live, info, verify, bench, plan, doctor, demo, train):
     app.command()(command)
+app.add_typer(export, name="export")
+app.add_typer(gst)
 
 
 def run_app() -> None:

@@ -10,6 +10,7 @@ from elir_trt.cli.shared import BundleArgument, choice_table, plain_table, searc
 
 if TYPE_CHECKING:
     from elir_trt.bundle import Bundle
+    from elir_trt.manifest import LadderRecord, Quality
 
 
 def _show_portable(console: Console, bundle: Bundle) -> None:
@@ -24,9 +25,26 @@ def _show_portable(console: Console, bundle: Bundle) -> None:
     gate = bundle.manifest.gate
     assert gate is not None
     console.print(f"engines keep {gate.min_psnr:g} dB against float32 on the bundle's reference frames")
+    if bundle.manifest.ladder is not None:
+        _show_ladder(console, bundle.manifest.ladder)
     for name, choice in choices_here(bundle):
         console.print(f"{name} on this machine:")
         console.print(choice_table(choice))
+
+
+def _show_ladder(console: Console, ladder: LadderRecord) -> None:
+    """Time against quality, as it was measured where the bundle was built."""
+    table = plain_table("steps", "precision", "ms", "PSNR dB", "SSIM", "SSIMULACRA2")
+
+    def add(steps: str, precision: str, ms: str, quality: Quality) -> None:
+        looks = "-" if quality.ssimulacra2 is None else f"{quality.ssimulacra2:.1f}"
+        table.add_row(steps, precision, ms, f"{quality.psnr:.2f}", f"{quality.ssim:.4f}", looks)
+
+    add("unrestored", "", "", ladder.unrestored)
+    for rung in ladder.rungs:
+        add(str(rung.steps), rung.precision, f"{rung.ms:.1f}", rung.quality)
+    console.print(f"time against quality, {ladder.frames} frames on {ladder.machine}, where it was built:")
+    console.print(table)
 
 
 def info(bundle: BundleArgument) -> None:

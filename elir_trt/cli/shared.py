@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.table import Table
 
 from elir_trt.errors import ElirError
+from elir_trt.files import write_whole
 
 if TYPE_CHECKING:
     from elir_trt.manifest import SearchRow
@@ -27,6 +30,24 @@ Steps = Annotated[
 def complain(error: Exception) -> None:
     """One line on standard error."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def still_of(option: str, text: str) -> str | float:
+    """What ``still`` of a stream is to be.
+
+    Raises:
+        ElirError: it is neither off nor exact nor a number of levels.
+    """
+    from elir_trt.still import still_levels
+
+    try:
+        value = text if text in ("off", "exact") else float(text)
+        still_levels(value)
+    except ValueError:
+        raise ElirError(
+            f"{option} is {text!r}; allowed: off, exact, or levels of more than 0, at most 64"
+        ) from None
+    return value
 
 
 def one_of(option: str, found: str, allowed: Iterable[str]) -> None:
@@ -51,6 +72,12 @@ def size_of(text: str) -> tuple[int, int]:
     except ValueError:
         raise ElirError(f"--size is {text!r}; expected HEIGHTxWIDTH, such as 512x512") from None
     return height, width
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write what was measured, in one step; folders that are not there are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(data, indent=1) + "\n").encode())
 
 
 def plain_table(*columns: str, **options: Any) -> Table:

@@ -133,6 +133,13 @@ class Job:
     def _state_path(self, number: int) -> Path:
         return self.path_of(number).with_suffix(".state")
 
+    def start_afresh(self, reason: str) -> None:
+        """Give up the segments that are done."""
+        self.restarted, self.segments = reason, []
+        self._state.pop("facts", None)
+        self._clear()
+        self._save()
+
     def _clear(self) -> None:
         for path in self.folder.iterdir():
             if path.name != "lock":
@@ -219,8 +226,10 @@ def input_identity(path: Path) -> dict[str, Any]:
 
 
 def restorer_identity(restorer: Any) -> dict[str, Any]:
-    """What decides a restorer's results: its bundle and engines; empty for what states neither."""
+    """What decides a restorer's results: its ``identity``, or bundle and engines; empty for what states neither."""
     found: dict[str, Any] = {}
+    with contextlib.suppress(AttributeError):
+        return dict(restorer.identity)
     with contextlib.suppress(AttributeError):
         found["bundle"] = restorer.bundle.digest
     with contextlib.suppress(AttributeError):

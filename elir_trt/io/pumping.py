@@ -22,6 +22,7 @@ from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
+    from elir_trt.still import Still
     from elir_trt.stream import Drop, Noise, Result, Temporal
     from elir_trt.stream_state import StreamState
 
@@ -35,6 +36,7 @@ _PATIENCE_S = 0.2
 _REMEMBERED = 64
 
 OnError = Callable[[Frame | Unreadable, ElirError], None]
+OnDrop = Callable[[Frame], None]
 
 
 class SupportsStream(Protocol):
@@ -49,6 +51,8 @@ class SupportsStream(Protocol):
         seed: int = ...,
         noise: Noise = ...,
         temporal: Temporal = ...,
+        deadline_ms: float | None = ...,
+        still: Still = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
         matrix: Matrix = ...,
@@ -88,8 +92,11 @@ def pump(
     seed: int = 0,
     noise: Noise = "fixed",
     temporal: Temporal = "off",
+    deadline_ms: float | None = None,
+    still: Still = "off",
     state: StreamState | None = None,
     on_error: OnError | None = None,
+    on_drop: OnDrop | None = None,
     progress: ProgressCallback | None = None,
     preview: Callable[[Result, Frame], None] | None = None,
 ) -> PumpReport:
@@ -102,11 +109,12 @@ def pump(
         source: open; it stays open.
         restorer: from :func:`elir_trt.open`.
         sink: it is closed, or aborted, in any case.
-        depth, steps, seed, noise, temporal: see :meth:`elir_trt.restorer.Restorer.stream`.
+        depth, steps, seed, noise, temporal, still, deadline_ms: see :meth:`elir_trt.restorer.Restorer.stream`.
         state: of the stream that restored the frames before these.
         drop: "block", "oldest" or "newest", see there; None: "oldest" for live sources, else "block".
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
             such error ends the work.
+        on_drop: called for each frame that is given up because others came, from any of the threads.
         progress: called after each frame.
         preview: called with each result that was written.
 
@@ -128,11 +136,18 @@ def pump(
         "matrix": source.matrix,
         "full_range": source.full_range,
     }
+    if deadline_ms is not None:
+        options["deadline_ms"] = deadline_ms
+    if still != "off":
+        options["still"] = still
     drops = options["drop"] != "block"
-    feeder = _Feeder(source, partial(restorer.stream, **options), sink, state, drops=drops)
+    dropped = on_drop or (lambda frame: None)
+    open_stream = partial(restorer.stream, **options)
+    feeder = _Feeder(source, open_stream, sink, state, drops=drops, on_drop=dropped)
     with Interrupts() as interrupts:
         complete = False
-        collector = _Collector(feeder.in_flight, sink, source, on_error, progress, preview, interrupts.check)
+        watch = (progress, preview, interrupts.check)
+        collector = _Collector(feeder.in_flight, sink, source, on_error, dropped, *watch)
         try:
             with feeder:
                 try:
@@ -255,8 +270,10 @@ class _Feeder:
         state: StreamState | None,
         *,
         drops: bool,
+        on_drop: OnDrop,
     ) -> None:
         self._source = source
+        self._on_drop = on_drop
         self._open_stream = open_stream
         self._sink = sink
         self._state = state
@@ -288,7 +305,7 @@ class _Feeder:
             self.in_flight.put(_Entry(item, error=item.error))
             return
         if self._drops and len(self.in_flight.entries) >= _REMEMBERED:
-            self.dropped += 1
+            self._drop(item)
             return
         try:
             stream = self._stream_for(item)
@@ -298,11 +315,15 @@ class _Feeder:
             self.in_flight.put(_Entry(item, error=error))
             return
         if index is None:
-            self.dropped += 1
+            self._drop(item)
             return
         self.in_flight.put(_Entry(item, stream, index, state=state))
         if state:
             self._wait_for_all()
+
+    def _drop(self, frame: Frame) -> None:
+        self.dropped += 1
+        self._on_drop(frame)
 
     def _stream_for(self, frame: Frame) -> Any:
         """The stream for frames of this size. A new one waits until nothing is left of the one before it."""
@@ -358,6 +379,7 @@ class _Collector:
         sink: Sink,
         source: Source,
         on_error: OnError | None,
+        on_drop: OnDrop,
         progress: ProgressCallback | None,
         preview: Callable[[Result, Frame], None] | None,
         check: Callable[[], None],
@@ -366,6 +388,7 @@ class _Collector:
         self._sink = sink
         self._source = source
         self._on_error = on_error
+        self._on_drop = on_drop
         self._progress = progress
         self._preview = preview
         self._ahead: Any = None
@@ -391,7 +414,9 @@ class _Collector:
     def _finish(self, item: Frame | Unreadable, result: Any) -> None:
         """Write the result of a frame, report its error, or count it as dropped."""
         if result is None:
+            assert isinstance(item, Frame)
             self.report.dropped += 1
+            self._on_drop(item)
             return
         if isinstance(result, ElirError):
             self.report.failed += 1

@@ -19,6 +19,7 @@ from elir_trt.io.standard import image_for_standard_output, image_of_standard_in
 
 if TYPE_CHECKING:
     from elir_trt.io.video_job import VideoOptions
+    from elir_trt.still import Still
     from elir_trt.stream import Noise, Result, Temporal
 
 Damage = Literal["error", "warn"]
@@ -62,6 +63,7 @@ def restore_path(
     seed: int = 0,
     noise: Noise = "fixed",
     temporal: Temporal = "off",
+    still: Still = "off",
     overwrite: bool = False,
     damaged: Damage = "error",
     video: VideoOptions | None = None,
@@ -82,8 +84,8 @@ def restore_path(
             are PNG there, and videos raw frames (yuv4mpeg). Videos and animations become what the extension says,
             .gif, .png and .webp being animations then.
         compare: write before and after side by side.
-        temporal: of videos and animations, see :meth:`elir_trt.restorer.Restorer.stream`; images are restored one
-            by one.
+        temporal, still: of videos and animations, see :meth:`elir_trt.restorer.Restorer.stream`; images are
+            restored one by one.
         steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
         overwrite: replace existing files. Else an image of a folder whose output is there is skipped, and one
             that was given by its name is an error.
@@ -113,6 +115,7 @@ def restore_path(
         "seed": seed,
         "noise": noise,
         "temporal": temporal,
+        "still": still,
         "overwrite": overwrite,
         "damaged": damaged,
         "video": video,
@@ -134,13 +137,14 @@ def restore_path(
         report.outputs = [target]
         return report
     run = partial(pump, restorer=restorer, steps=steps, seed=seed, noise=noise, preview=preview)
+    run_moving = partial(run, temporal=temporal, still=still)
     if kind != "folder" and to != STDOUT and target.is_dir():
         target = target / (_image_name(source) if kind == "image" else video_name(source))
     if kind == "image" and _moves(source, target):
         from elir_trt.io.animation_job import restore_animation
 
         moved = restore_animation(
-            partial(run, temporal=temporal),
+            run_moving,
             source,
             target,
             compare=compare,
@@ -152,9 +156,9 @@ def restore_path(
     if kind == "image":
         return _images(run, {source: target}, compare=compare, overwrite=overwrite, progress=progress)
     if kind == "video":
-        done = _video(restorer, partial(run, temporal=temporal), name, target, options)
+        done = _video(restorer, run_moving, name, target, options)
         return _report(name, target, *done)
-    return _folder(run, source, target, temporal, recursive, options)
+    return _folder(run, run_moving, source, target, recursive, options)
 
 
 def _moves(source: Path, target: Path) -> bool:
@@ -181,7 +185,7 @@ def _video(
     from elir_trt.io.job import remove_finished, restorer_identity
     from elir_trt.io.video_job import VideoOptions, restore_video, stream_video
 
-    overwrite, temporal = options["overwrite"], options["temporal"]
+    overwrite, temporal, still = (options[key] for key in ("overwrite", "temporal", "still"))
     own = options["video"] or VideoOptions()
     common = {
         "compare": options["compare"],
@@ -205,9 +209,10 @@ def _video(
         overwrite=overwrite,
         command={
             **restorer_identity(restorer),
-            **{key: options[key] for key in ("steps", "seed", "noise", "temporal")},
+            **{key: options[key] for key in ("steps", "seed", "noise", "temporal", "still")},
         },
         averages=temporal != "off",
+        whole=still not in ("off", "exact") or getattr(restorer, "stateful", False),
         say=options["say"],
         **common,
     )
@@ -215,9 +220,9 @@ def _video(
 
 def _folder(
     run: Callable[..., PumpReport],
+    run_moving: Callable[..., PumpReport],
     source: Path,
     target: Path,
-    temporal: Temporal,
     recursive: bool,
     options: Mapping[str, Any],
 ) -> RestoreReport:
@@ -247,7 +252,7 @@ def _folder(
     for path, to in moving.items():
         try:
             done, notes = restore_animation(
-                partial(run, temporal=temporal), path, to, compare=compare, overwrite=overwrite, options=None
+                run_moving, path, to, compare=compare, overwrite=overwrite, options=None
             )
         except ElirError as error:
             failed(path, error)

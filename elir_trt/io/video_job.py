@@ -51,6 +51,7 @@ def restore_video(
     damaged: Damage,
     command: Mapping[str, Any],
     averages: bool = False,
+    whole: bool = False,
     progress: ProgressCallback | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[PumpReport, list[str]]:
@@ -63,6 +64,8 @@ def restore_video(
         compare, overwrite, options, damaged, progress: see :func:`elir_trt.io.restore_path`.
         command: what else decides the frames, as JSON: bundle, steps, seed.
         averages: over time: results depend on the frames before them, of which the stream's state is kept.
+        whole: results depend on the frames before them in ways of which no state is kept: a film that was stopped
+            begins again.
         say: called with a line about a run that is gone on with.
 
     Returns:
@@ -88,7 +91,7 @@ def restore_video(
             )
             done = run(reader, sink=sink, progress=progress)
             return done, [*reader.notes, *sink.notes]
-        job, state = _open_job(reader, target, compare, options, command, averages, say)
+        job, state = _open_job(reader, target, compare, options, command, averages, whole, say)
         try:
             sink_ = ResumableSink(
                 target,
@@ -152,6 +155,7 @@ def _open_job(
     options: VideoOptions,
     command: Mapping[str, Any],
     averages: bool,
+    whole: bool,
     say: Callable[[str], None],
 ) -> tuple[Job, StreamState | None]:
     """The job, and where the stream that restored its segments was; None: there are none."""
@@ -173,6 +177,10 @@ def _open_job(
         "version": f"elir_trt {__version__}, PyAV {av.__version__}",
     }
     job = Job(target, full, restart=options.restart)
+    if job.segments and whole:
+        job.start_afresh(
+            "its results depend on the frames before them, as with --faces or a tolerance for --still"
+        )
     # Noise per frame is drawn by the number of the frame alone.
     state = job.go_back_to_state() if averages else StreamState(job.frames, None) if job.segments else None
     if job.restarted is not None:

@@ -21,7 +21,17 @@ from elir_trt.training.trainer import Progress, Settings, Trainer, start_model, 
 
 #: What each phase learns with, unless told otherwise: a small restorer from nothing.
 PHASES = (
-    Settings("joint", batch=12, crop=128, loss="psnr", optimizer="muon", rate=5e-4, cooling=0.4),
+    Settings(
+        "joint",
+        batch=12,
+        crop=128,
+        loss="psnr",
+        log_floor=4e-4,
+        latent_noise=0.01,
+        optimizer="muon",
+        rate=5e-4,
+        cooling=0.5,
+    ),
     Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse", optimizer="muon"),
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.

@@ -13,11 +13,12 @@ from bundles import gated, small_recipe, with_skip_that_shows, write_gated_check
 from test_stream import frame_of, psnr, torch_restored
 
 import elir_trt
+from elir_trt.backends.eight_bits import count_quantized
 from elir_trt.backends.openvino import OPENVINO
 from elir_trt.backends.tensorrt_rewrite import for_tensorrt
 from elir_trt.building import build
 from elir_trt.building.export import export_part, relative_error
-from elir_trt.building.quantize import count_quantized, quantize, run_file
+from elir_trt.building.quantize import quantize, run_file
 from elir_trt.model import load_model
 from elir_trt.model.elir import Elir
 from elir_trt.model.engine_parts import part_module

@@ -18,6 +18,8 @@ from onnx import TensorProto, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 import elir_trt
+from elir_trt.backends.eight_bits import count_quantized
+from elir_trt.backends.narrow import narrow
 from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.backends.tensorrt_plan import read_plan
 from elir_trt.backends.tensorrt_rewrite import for_tensorrt
@@ -25,9 +27,9 @@ from elir_trt.building import build, precision
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part, relative_error
 from elir_trt.building.precision import Chooser
-from elir_trt.building.quantize import Scheme, count_quantized, quantize, run_file
+from elir_trt.building.quantize import Scheme, quantize, run_file
 from elir_trt.building.request import parse_precision
-from elir_trt.building.typed import count_multiplications, narrow, overflowing
+from elir_trt.building.typed import count_multiplications, overflowing
 from elir_trt.bundle import Bundle
 from elir_trt.cli import main
 from elir_trt.errors import BuildError, CalibrationError

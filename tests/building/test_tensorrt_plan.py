@@ -9,12 +9,13 @@ import onnx
 import pytest
 import torch
 
+from elir_trt.backends.eight_bits import count_quantized
+from elir_trt.backends.narrow import narrow
 from elir_trt.backends.tensorrt_plan import Kernel, Plan, PlanTensor, read_plan, reason_against_quantized
 from elir_trt.backends.tensorrt_rewrite import for_tensorrt, for_tensorrt_rtx
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
-from elir_trt.building.quantize import count_quantized, quantize, run_file
-from elir_trt.building.typed import narrow
+from elir_trt.building.quantize import quantize, run_file
 from elir_trt.errors import BuildError
 from elir_trt.model import Elir
 from elir_trt.parts import PARTS

@@ -13,6 +13,7 @@ import torch
 from bundles import small_recipe
 from onnx import TensorProto, helper, numpy_helper
 
+from elir_trt.backends.narrow import narrow
 from elir_trt.backends.tensorrt_rewrite import (
     for_tensorrt,
     for_tensorrt_rtx,
@@ -22,7 +23,6 @@ from elir_trt.backends.tensorrt_rewrite import (
     normalize_small_groups,
 )
 from elir_trt.building.export import export_part, relative_error
-from elir_trt.building.typed import narrow
 from elir_trt.model import load_model
 from elir_trt.model.engine_parts import part_module
 from elir_trt.parts import PARTS, part_shapes, part_tensors

@@ -13,6 +13,7 @@ import pytest
 from bundles import small_recipe
 from onnx import TensorProto, helper, numpy_helper
 
+from elir_trt.backends.narrow import narrow
 from elir_trt.backends.tensorrt_api import Flavour
 from elir_trt.backends.tensorrt_builder import build_engine
 from elir_trt.backends.tensorrt_rewrite import for_tensorrt, for_tensorrt_rtx
@@ -20,7 +21,6 @@ from elir_trt.backends.tensorrt_rules import OnnxRules, refusals, rules_for
 from elir_trt.building.calibration import part_inputs
 from elir_trt.building.export import export_part
 from elir_trt.building.quantize import quantize
-from elir_trt.building.typed import narrow
 from elir_trt.errors import BuildError
 from elir_trt.model import load_model
 from elir_trt.parts import PARTS

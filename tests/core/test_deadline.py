@@ -70,7 +70,7 @@ def test_a_rung_without_time_to_spare_is_not_climbed_to() -> None:
 def test_a_frame_is_tried_now_and_then_where_there_seems_to_be_no_time() -> None:
     ladder = taught(50.0, 10.0)
     tried = [index for index, rung in enumerate(settled(ladder, 1, 20.0, 400)) if rung == 0]
-    assert tried == [31, 95, 223]
+    assert tried == [31, 95, 223, 351]  # never more than one in a hundred for long
     for _ in range(256):  # the machine is its own again
         ladder.note(0, 10.0, 0.0)
     assert settled(ladder, 0, 20.0, 3)[-1] == 0

@@ -430,3 +430,27 @@ def test_measuring_a_type_changes_nothing(recipe: Recipe, tmp_path: Path) -> Non
     assert session.measured_ms is not None and set(session.measured_ms) == {"bfloat16", "float32"}
     given = replace(PHASES[1], autocast=session.dtype == "bfloat16")
     assert _trainer(recipe, tmp_path / "b", given).run(iterations=3) == losses
+
+
+def test_a_higher_floor_gives_heavy_noise_more_of_the_gradient(recipe: Recipe, tmp_path: Path) -> None:
+    """Squared errors far below the floor count for nearly nothing."""
+    low, high = (
+        _trainer(recipe, tmp_path / str(floor), replace(PHASES[0], loss="psnr", log_floor=floor))
+        for floor in (3e-5, 1e-1)
+    )
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    slopes = []
+    for trainer in (low, high):
+        losses = [trainer._pixels(x, x + shift)["loss"].item() for shift in (0.0, 0.2)]
+        slopes.append(losses[1] - losses[0])
+    assert 0.0 < slopes[1] < slopes[0]
+
+
+def test_the_decoder_bears_noise_of_the_latent(recipe: Recipe, tmp_path: Path) -> None:
+    plain, noisy = (
+        _trainer(recipe, tmp_path / str(noise), replace(PHASES[0], latent_noise=noise))
+        for noise in (0.0, 1.0)
+    )
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert plain._pixels(x, x)["loss"].item() == plain._pixels(x, x)["loss"].item()
+    assert noisy._pixels(x, x)["loss"].item() != noisy._pixels(x, x)["loss"].item()

@@ -1,0 +1,1 @@
+"""Measuring a bundle beside its peers, and counting what a frame costs at least."""

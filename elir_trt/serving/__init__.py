@@ -1,0 +1,1 @@
+"""Bundles behind engines that others run: a model repository for Triton."""
