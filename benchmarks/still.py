@@ -3,9 +3,9 @@
     python benchmarks/still.py [--video FILE] [--bundle NAME] [--frames N] [--levels X] [--json FILE]
 
 The frames are decoded before, and go through one stream of each kind, in turns of 30 frames, so that what else the
-machine does falls on all of them. Told are milliseconds per frame (of the clock, and of the processor), the share of
-tiles that was taken, and how near the restored frames are to those that were all restored anew: whole, and in the same
-tiles. "static" is the first frame of the video over and over.
+machine does falls on all of them. Told are milliseconds per frame (of the clock, and of the processor), the share
+of tiles that was taken, and how near the restored frames are to those that were all restored anew: whole, and in the
+same tiles. "static" is the first frame of the video over and over.
 """
 
 from __future__ import annotations

@@ -111,18 +111,19 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
     return std::nullopt;
   }
   if (free_.empty() && drop_ == Drop::oldest && (!waiting_.empty() || !finished_.empty())) {
-    free_.push(waiting_.empty() ? finished_.pop() : waiting_.pop());
-    ++counts_.dropped;
+    if (waiting_.empty()) {
+      give_up_finished();
+    } else {
+      free_.push(waiting_.pop());
+      ++counts_.dropped;
+    }
   }
   // With "oldest" and a single slot, the slot may be in work: then it is soon free to be taken back.
   wait(
       lock,
       [&] {
         if (closed_) return true;
-        if (free_.empty() && drop_ == Drop::oldest && !finished_.empty()) {
-          free_.push(finished_.pop());
-          ++counts_.dropped;
-        }
+        if (free_.empty() && drop_ == Drop::oldest && !finished_.empty()) give_up_finished();
         return !free_.empty();
       },
       deadline, interrupt, "no place came free in the ring in time");
@@ -314,7 +315,16 @@ void Stream::finish(std::size_t at) {
       ladder_.note(result.steps, of(Stage::total), -1.0F);
     }
   }
+  if (latency_.deadline_ms) ladder_.ended(left(slot) < 0.0F);
   result.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+}
+
+void Stream::give_up_finished() {
+  const std::size_t at = finished_.pop();
+  // A frame is counted once, as what became of it.
+  --(slots_[at].result.failed ? counts_.failed : counts_.completed);
+  ++counts_.dropped;
+  free_.push(at);
 }
 
 void Stream::count(const FrameResult& result) {

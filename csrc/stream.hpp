@@ -158,6 +158,8 @@ class Stream {
   int guard(std::size_t at, const Progress& progress);
   void finish(std::size_t at);
   void count(const FrameResult& result);
+  // The oldest result that nobody collected, for its place in the ring.
+  void give_up_finished();
   // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.
   template <typename Ready>
   void wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,

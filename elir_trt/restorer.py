@@ -238,10 +238,10 @@ class Restorer(Closing):
                 scene does not flicker; what moves, and what comes after a cut, is left as it is. For the frames
                 of one scene in their order, not for unrelated pictures. "off" restores each frame by itself. See
                 docs/temporal.md.
-            still: tiles whose input did not change are taken from their last restoration: "exact" where it is the same
-                to the bit; a number where no block of 8x8 pixels differs by more levels (of 255) in the mean from what
-                was restored, up to 64, for 120 frames at most. Frames are cut into tiles for it. Not with
-                noise="per-frame", which is new for each frame. See docs/still.md.
+            still: tiles whose input did not change are taken from their last restoration: "exact" where it is the
+                same to the bit; a number where no block of 8x8 pixels differs by more levels (of 255) in the mean
+                from what was restored, up to 64, for 120 frames at most. Frames are cut into tiles for it. Not
+                with noise="per-frame", which is new for each frame. See docs/still.md.
             deadline_ms: milliseconds from ``submit`` within which a frame is to be done. Where the frames before say
                 that there is no time for all ``steps``, a frame is given fewer, down to the coarse estimate; see
                 :class:`Result` for what it got and why. Up to an hour; None: as long as it takes.

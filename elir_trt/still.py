@@ -18,7 +18,7 @@ MOST_LEVELS = 64.0
 TILE = 64
 #: Pixels that neighbours share. Fewer than recipes ask for: what is shared is computed twice (docs/still.md).
 OVERLAP = 8
-#: Tiles that go through the engines together, where these take any number: a small one alone costs half as much again.
+#: Tiles that go through the engines together, where these take any number: small ones alone cost half as much again.
 BATCH = 4
 
 
@@ -32,7 +32,7 @@ def still_levels(still: Any) -> float | None:
         return None
     if still == "exact":
         return 0.0
-    if not isinstance(still, Real) or isinstance(still, bool) or not 0.0 < float(still) <= MOST_LEVELS:
+    if isinstance(still, bool) or not isinstance(still, Real) or not 0.0 < float(still) <= MOST_LEVELS:
         raise ValueError(
             f"still is {still!r}; allowed: off, exact, or levels of more than 0, at most {MOST_LEVELS:g}"
         )

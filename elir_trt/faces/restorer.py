@@ -12,7 +12,7 @@ from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle
 from elir_trt.closing import Closing
-from elir_trt.errors import BundleError
+from elir_trt.errors import BundleError, FrameError
 from elir_trt.faces.alignment import SIDE
 from elir_trt.faces.detector import Detector
 from elir_trt.faces.face import Face
@@ -181,7 +181,8 @@ class FaceRestorer(Closing):
             format, output_format: "rgb24", "bgr24" or "rgb48le"; None: the restorers' channel order.
 
         Raises:
-            ValueError: an argument is out of its range.
+            FrameError: faces are not restored in such formats.
+            ValueError: another argument is out of its range.
         """
         check_whole("depth", depth)
         size = check_size(size)
@@ -193,16 +194,20 @@ class FaceRestorer(Closing):
         output_format = output_format or self._own_format
         for name, value in (("format", format), ("output_format", output_format)):
             if value not in FACE_FORMATS:
-                raise ValueError(f"{name} is {value!r}; with faces allowed: {', '.join(FACE_FORMATS)}")
+                raise FrameError(f"{name} is {value!r}; with faces allowed: {', '.join(FACE_FORMATS)}")
         if (format == "rgb48le") != (output_format == "rgb48le"):
-            raise ValueError(
+            raise FrameError(
                 f"format is {format!r} and output_format {output_format!r}; with faces both have 8 or both 16 bits"
             )
         if self.background is None:
-            for name, value, usual in (("temporal", temporal, "off"), ("deadline_ms", deadline_ms, None)):
-                if value != usual:
+            given: tuple[tuple[str, object, object], ...] = (
+                ("temporal", temporal, "off"),
+                ("deadline_ms", deadline_ms, None),
+            )
+            for name, found, usual in given:
+                if found != usual:
                     raise ValueError(
-                        f"{name} is {value!r}; it is of the background, and these faces have no background restorer"
+                        f"{name} is {found!r}; it is of the background, and these faces have no background restorer"
                     )
         faces = self.faces.stream(
             depth=_IN_FLIGHT,
