@@ -171,6 +171,17 @@ def test_run_videos(small_bundle: Path, photo: Path, clip: Path, tmp_path: Path)
     assert not (tmp_path / "b.mp4").exists()
 
 
+def test_run_to_standard_output_with_a_preview(small_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "elir_trt", "run", str(clip), "-o", "-", "--bundle", str(small_bundle)]
+    command += ["--json", "--preview", str(tmp_path / "preview.jpg")]
+    done = subprocess.run(command, capture_output=True, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"YUV4MPEG2 ")
+    assert b"{" not in done.stdout[:60]
+    assert json.loads(done.stderr.decode().splitlines()[-1])["outputs"] == ["-"]
+    assert (tmp_path / "preview.jpg").stat().st_size > 0
+
+
 def test_a_stopped_video_says_how_to_go_on(small_bundle: Path, clip: Path, tmp_path: Path) -> None:
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         code = f"""if True:

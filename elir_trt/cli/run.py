@@ -20,6 +20,7 @@ _VIDEOS, _OUTPUT = "Videos", "What is said"
 
 
 def run(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -27,7 +28,12 @@ def run(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file; for several inputs or a folder the folder.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file; for several inputs or a folder the folder; - for stdout: PNG, or raw yuv4mpeg.",
+        ),
     ],
     bundle: BundleOption = "camera",
     steps: Steps = None,
@@ -44,6 +50,9 @@ def run(
     ] = "off",
     compare: Annotated[bool, typer.Option("--compare", help="Write before and after side by side.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Also what is in the folders of a folder.")
+    ] = True,
     max_memory: Annotated[
         Text,
         typer.Option(
@@ -90,9 +99,19 @@ def run(
         bool,
         typer.Option("--restart", help="Do not go on with a run that was stopped.", rich_help_panel=_VIDEOS),
     ] = False,
+    preview: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="A picture of the newest frame, before and after, each second.", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Progress and results as lines of JSON.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--json",
+            help="Progress and results as lines of JSON; on stderr where the output is -.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Errors and warnings alone.", rich_help_panel=_OUTPUT)
@@ -108,10 +127,13 @@ def run(
     regions = still_of("--still", still)
     one_of("--damaged", damaged, get_args(Damage))
     one_of("--deinterlace", deinterlace, ("auto", "off"))
-    given = (codec, crf, preset, pix_fmt, start, duration, every, deinterlace, restart)
     # Without them PyAV is not needed here: images go without it.
-    video = None if given == (None, None, None, None, 0.0, None, 1, "auto", False) else _video_options(*given)
-    planned = plan(inputs, output, container=container)  # before the engines are loaded
+    video = None
+    if _given(
+        context, "codec", "crf", "preset", "pix_fmt", "start", "duration", "every", "deinterlace", "restart"
+    ):
+        video = _video_options(codec, crf, preset, pix_fmt, start, duration, every, deinterlace, restart)
+    planned = plan(inputs, output, container=container, recursive=recursive)  # before the engines are loaded
     for path in planned.skipped:
         _say(f"skipped: {path} is neither an image nor a video", quiet)
     if len(planned.items) > 1:
@@ -125,8 +147,13 @@ def run(
         "still": regions,
         "damaged": damaged,
         "video": video,
+        "recursive": recursive,
         "say": lambda text: _say(text, quiet),
     }
+    if preview is not None:
+        from elir_trt.io.preview import Preview
+
+        options["preview"] = Preview(preview)
     failed = 0
     if temporal != "off" and faces_only:
         raise ElirError(
@@ -169,9 +196,11 @@ def _restore(
     if item.found:
         item.target.parent.mkdir(parents=True, exist_ok=True)
     name = Path(item.source).name or item.source
+    # Standard output gets nothing but data where it gets data.
+    out = sys.stderr if str(item.target) == "-" else sys.stdout
     progress: JsonProgress | NoProgress | RichProgress = NoProgress()
     if as_json:
-        progress = JsonProgress(sys.stdout, name)
+        progress = JsonProgress(out, name)
     elif not quiet and sys.stderr.isatty():
         progress = RichProgress(name)
     try:
@@ -200,12 +229,20 @@ def _restore(
             "fps": round(report.fps, 2),
             "failed": report.failed,
         }
-        print(json.dumps(done), flush=True)
+        print(json.dumps(done), file=out, flush=True)
     elif not quiet:
         written = report.outputs
         what = str(written[0]) if len(written) == 1 else f"{len(written)} files in {item.target}"
-        print(f"{report.frames} frames at {report.fps:.2f} frames/s: {what}")
+        print(f"{report.frames} frames at {report.fps:.2f} frames/s: {what}", file=out)
     return report.failed
+
+
+def _given(context: typer.Context, *names: str) -> bool:
+    """Whether one of these options is on the command line."""
+    return any(
+        (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+        for name in names
+    )
 
 
 def _of_interrupt(interrupt: BaseException) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 
-STDIN = "-"
+STDIN = STDOUT = "-"
 """The name that stands for standard input, and for standard output."""
 
 _ADDRESS = re.compile(r"(https?|rtsps?)://", re.IGNORECASE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from elir_trt.errors import MediaError
-from elir_trt.io.addresses import comes_once
+from elir_trt.io.addresses import STDOUT, comes_once
 from elir_trt.io.paths import READABLE_IMAGES, WRITABLE_VIDEOS, media_kind, video_name
 
 READABLE_VIDEOS = (
@@ -60,13 +60,16 @@ class Plan:
     skipped: list[Path] = field(default_factory=list)
 
 
-def plan(inputs: Sequence[str], output: Path, *, container: str | None = None) -> Plan:
+def plan(
+    inputs: Sequence[str], output: Path, *, container: str | None = None, recursive: bool = True
+) -> Plan:
     """Find the files.
 
     Args:
         inputs: files, folders, patterns with ``*`` or ``?``, named pipes, "-" or addresses.
         output: a file for one input, else a folder.
         container: extension of the videos that are made, such as "mkv"; None: each keeps its own where it can.
+        recursive: of folders also what is in their folders.
 
     Raises:
         MediaError: there is no such file, or two inputs would have the same output.
@@ -81,7 +84,7 @@ def plan(inputs: Sequence[str], output: Path, *, container: str | None = None) -
         raise MediaError(f"{output}: this is a file; {len(names)} inputs need a folder as output")
     made = Plan()
     for name in names:
-        _add(made, name, output, suffix, many)
+        _add(made, name, output, suffix, many, recursive)
     taken: dict[Path, str] = {}
     for item in made.items:
         other = taken.setdefault(item.target.absolute(), item.source)
@@ -100,7 +103,9 @@ def _expanded(given: str) -> list[str]:
     return found
 
 
-def _add(made: Plan, name: str, output: Path, suffix: str | None, many: bool) -> None:
+def _add(made: Plan, name: str, output: Path, suffix: str | None, many: bool, recursive: bool) -> None:
+    if str(output) == STDOUT and (many or Path(name).is_dir()):
+        raise MediaError("standard output takes one image or video, and no folder")
     if comes_once(name):
         if many or output.is_dir():
             raise MediaError(f"{name}: give the name of its output, not a folder, and no other input")
@@ -109,21 +114,21 @@ def _add(made: Plan, name: str, output: Path, suffix: str | None, many: bool) ->
     source = Path(name)
     kind = media_kind(source)
     if kind == "folder":
-        _add_folder(made, source, output, suffix)
+        _add_folder(made, source, output, suffix, recursive)
     elif kind == "video" and (many or output.is_dir()):
         made.items.append(Item(name, output / _video_name(source, suffix)))
-    elif kind == "video" and suffix is not None and output.suffix.lower() != suffix:
+    elif kind == "video" and suffix is not None and str(output) != STDOUT and output.suffix.lower() != suffix:
         raise MediaError(f"{output}: its extension is not that of the container {suffix[1:]}")
     else:
         made.items.append(Item(name, output))
 
 
-def _add_folder(made: Plan, folder: Path, output: Path, suffix: str | None) -> None:
-    """The images of a folder as one item, and each of its videos; those of the folders in it too."""
+def _add_folder(made: Plan, folder: Path, output: Path, suffix: str | None, recursive: bool) -> None:
+    """The images of a folder as one item, and each of its videos; those of the folders in it too, if wanted."""
     outside = output.resolve()
     images = False
     videos = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
         inside = path.relative_to(folder)
         if not path.is_file() or outside in path.resolve().parents or inside.name.startswith("."):
             continue

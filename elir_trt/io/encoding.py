@@ -208,7 +208,7 @@ def choose(
     Raises:
         MediaError: the encoder cannot store that pixel format, or HDR would become 8 bits.
     """
-    wanted = _wanted_format(source, size)
+    wanted = wanted_format(source, size)
     codec = encoder(options.codec) if options.codec else _default_codec(container, wanted)
     _check_container(container, codec)
     stored = options.pixel_format or _nearest(codec, wanted)
@@ -284,7 +284,7 @@ def has_alpha(name: str) -> bool:
     return any(part.is_alpha for part in _format(name).components)
 
 
-def _wanted_format(source: VideoReader | None, size: tuple[int, int]) -> str:
+def wanted_format(source: VideoReader | None, size: tuple[int, int]) -> str:
     """The planar YUV (or grey) form that holds all that the source has."""
     odd = bool(size[0] % 2 or size[1] % 2)
     if source is None:

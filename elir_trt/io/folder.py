@@ -37,12 +37,13 @@ class ImageFrame(Frame):
     pages: int = 1
 
 
-def find_images(folder: Path, *, outside: Path | None = None) -> list[Path]:
+def find_images(folder: Path, *, outside: Path | None = None, recursive: bool = True) -> list[Path]:
     """The images of a folder and of the folders in it, by their names, sorted.
 
     Args:
         folder: where to look.
         outside: a folder whose files are left out.
+        recursive: also of the folders in it.
 
     Raises:
         MediaError: there are none.
@@ -50,7 +51,7 @@ def find_images(folder: Path, *, outside: Path | None = None) -> list[Path]:
     left_out = None if outside is None else outside.resolve()
     found = [
         path
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(folder.rglob("*") if recursive else folder.iterdir())
         if path.suffix.lower() in READABLE_IMAGES
         and path.is_file()
         and left_out not in path.resolve().parents

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from elir_trt.errors import MediaError
+from elir_trt.io.animation import is_animation
 from elir_trt.io.encode import DEEP, PAGED
 from elir_trt.io.folder import ImageSink, ImageSource, find_images
 from elir_trt.io.images import image_depth
@@ -32,7 +33,12 @@ class ImageReport:
     fps: float = 0.0
 
 
-def image_targets(source: Path, target: Path) -> dict[Path, Path]:
+def output_name(source: Path) -> str:
+    """The name of what is made of an image: its own, where it can be written; a GIF that moves stays one."""
+    return source.name if is_animation(source) else image_name(source)
+
+
+def image_targets(source: Path, target: Path, *, recursive: bool = True) -> dict[Path, Path]:
     """The images of a folder and where each goes; the folders for that are made.
 
     Two images that would be written under one name, such as a.png and a.gif, both keep their whole names: the
@@ -47,8 +53,8 @@ def image_targets(source: Path, target: Path) -> dict[Path, Path]:
         raise MediaError(f"{target}: input and output are the same folder; give another output")
     # Results of an earlier run are no inputs; where the input lies in the output nothing is left out.
     inside = source.resolve() in target.resolve().parents
-    paths = find_images(source, outside=target if inside else None)
-    targets = unlike({path: target / path.parent.relative_to(source) / image_name(path) for path in paths})
+    paths = find_images(source, outside=target if inside else None, recursive=recursive)
+    targets = unlike({path: target / path.parent.relative_to(source) / output_name(path) for path in paths})
     for folder in {to.parent for to in targets.values()}:
         try:
             folder.mkdir(parents=True, exist_ok=True)

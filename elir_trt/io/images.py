@@ -66,7 +66,7 @@ def read_image(path: str | os.PathLike[str], *, pixel_limit: int = PIXEL_LIMIT, 
             be shown. A damaged file is an error even where decoders would return part of a picture.
     """
     path = Path(path)
-    data, header = _checked(path, pixel_limit)
+    data, header = checked(path, pixel_limit)
     page = _pages(path, data, header, deep=deep, all_pages=False)[0]
     if header.frames < 2:
         return page
@@ -78,7 +78,7 @@ def read_image(path: str | os.PathLike[str], *, pixel_limit: int = PIXEL_LIMIT, 
 def read_pages(path: str | os.PathLike[str], *, deep: bool = False) -> list[Image]:
     """Read every page of a TIFF file, and of other files the first picture; see :func:`read_image`."""
     path = Path(path)
-    data, header = _checked(path, PIXEL_LIMIT)
+    data, header = checked(path, PIXEL_LIMIT)
     if header.format == "TIFF" and header.frames > 1:
         return _pages(path, data, header, deep=deep, all_pages=True)
     return [read_image(path, deep=deep)]
@@ -98,8 +98,12 @@ def image_depth(path: Path) -> int:
     return 8 if header is None or header.bits <= 8 else 16
 
 
-def _checked(path: Path, pixel_limit: int) -> tuple[bytes, Header]:
-    """The contents of a file whose structure was looked at, and its header."""
+def checked(path: Path, pixel_limit: int) -> tuple[bytes, Header]:
+    """The contents of an image file whose structure was looked at, and its header.
+
+    Raises:
+        MediaError: as :func:`read_image` does.
+    """
     data = _read_bytes(path)
     try:
         header = read_header(data) or _header_by_pillow(path, data)

@@ -12,6 +12,7 @@ from elir_trt.extras import needs
 from elir_trt.io.addresses import STDIN, is_address, is_live
 from elir_trt.io.containers import missing_bytes
 from elir_trt.io.headers import image_format, looks_like, may_move
+from elir_trt.io.standard import StandardInput, standard_input
 
 with needs("av", extra="video", what="reading videos"):
     import av
@@ -46,7 +47,7 @@ def open_video(name: str | os.PathLike[str]) -> Opened:
     if is_address(name):
         return Opened(_open_address(os.fspath(name)))
     if os.fspath(name) == STDIN:
-        return Opened(_open_stream("pipe:0", "pipe", "standard input"))
+        return Opened(_open_stream(standard_input(), "pipe", "standard input"))
     path = Path(name)
     if path.is_fifo():
         return Opened(_open_stream(f"file:{path.absolute()}", "file", str(path)))
@@ -71,7 +72,7 @@ def _open_address(address: str) -> Any:
         raise MediaError(f"{address}: this address cannot be opened: {reason}") from None
 
 
-def _open_stream(url: str, protocol: str, name: str) -> Any:
+def _open_stream(url: str | StandardInput, protocol: str, name: str) -> Any:
     try:
         return av.open(
             url, "r", container_options={"protocol_whitelist": protocol}, metadata_errors="replace"

@@ -12,11 +12,14 @@ from elir_trt.io.headers import image_format
 WRITABLE_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 """Extensions that :func:`elir_trt.io.write_image` takes."""
 
-READABLE_IMAGES = (*WRITABLE_IMAGES, ".gif", ".avif", ".heic", ".heif", ".jxl")
+READABLE_IMAGES = (*WRITABLE_IMAGES, ".gif", ".apng", ".avif", ".heic", ".heif", ".jxl")
 """Extensions of the formats that :func:`elir_trt.io.read_image` reads; it goes by content, not by name."""
 
 WRITABLE_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Extensions that :class:`elir_trt.io.VideoWriter` takes."""
+
+WRITABLE_ANIMATIONS = (".gif", ".png", ".apng", ".webp")
+"""Extensions that frames with times are written to as an animated image."""
 
 
 def media_kind(path: Path) -> Literal["folder", "image", "video"]:
@@ -49,7 +52,7 @@ def video_name(source: Path) -> str:
 
 def check_writable(
     path: str | os.PathLike[str],
-    kind: Literal["image", "video"],
+    kind: Literal["image", "video", "animation"],
     *,
     overwrite: bool = False,
     source: str | os.PathLike[str] | None = None,
@@ -67,10 +70,10 @@ def check_writable(
             file.
     """
     path = Path(path)
-    allowed = WRITABLE_IMAGES if kind == "image" else WRITABLE_VIDEOS
+    allowed = {"image": WRITABLE_IMAGES, "video": WRITABLE_VIDEOS, "animation": WRITABLE_ANIMATIONS}[kind]
     if path.suffix.lower() not in allowed:
         seen = f"extension {path.suffix!r}" if path.suffix else "no extension"
-        article = "an" if kind == "image" else "a"
+        article = "a" if kind == "video" else "an"
         raise MediaError(f"{path}: {seen}; allowed for {article} {kind}: {', '.join(allowed)}")
     if path.is_dir():
         raise MediaError(f"{path}: this is a folder; expected a file name")

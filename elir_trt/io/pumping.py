@@ -23,7 +23,7 @@ from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
     from elir_trt.still import Still
-    from elir_trt.stream import Drop, Noise, Temporal
+    from elir_trt.stream import Drop, Noise, Result, Temporal
     from elir_trt.stream_state import StreamState
 
 DEPTH = 3
@@ -98,6 +98,7 @@ def pump(
     on_error: OnError | None = None,
     on_drop: OnDrop | None = None,
     progress: ProgressCallback | None = None,
+    preview: Callable[[Result, Frame], None] | None = None,
 ) -> PumpReport:
     """Restore all frames of a source into a sink.
 
@@ -115,6 +116,7 @@ def pump(
             such error ends the work.
         on_drop: called for each frame that is given up because others came, from any of the threads.
         progress: called after each frame.
+        preview: called with each result that was written.
 
     Raises:
         ElirError: a frame failed and there is no ``on_error``, or the source or the sink failed.
@@ -144,7 +146,8 @@ def pump(
     feeder = _Feeder(source, open_stream, sink, state, drops=drops, on_drop=dropped)
     with Interrupts() as interrupts:
         complete = False
-        collector = _Collector(feeder.in_flight, sink, source, on_error, dropped, progress, interrupts.check)
+        watch = (progress, preview, interrupts.check)
+        collector = _Collector(feeder.in_flight, sink, source, on_error, dropped, *watch)
         try:
             with feeder:
                 try:
@@ -378,6 +381,7 @@ class _Collector:
         on_error: OnError | None,
         on_drop: OnDrop,
         progress: ProgressCallback | None,
+        preview: Callable[[Result, Frame], None] | None,
         check: Callable[[], None],
     ) -> None:
         self._in_flight = in_flight
@@ -386,6 +390,7 @@ class _Collector:
         self._on_error = on_error
         self._on_drop = on_drop
         self._progress = progress
+        self._preview = preview
         self._ahead: Any = None
         self.check = check
         self.rate = Rate()
@@ -421,6 +426,8 @@ class _Collector:
         else:
             assert isinstance(item, Frame)
             self._sink.write(result, item)
+            if self._preview is not None:
+                self._preview(result, item)
             self.report.frames += 1
         self.report.fps = self.rate.step()
         if self._progress is not None:

@@ -41,6 +41,7 @@ class VideoSink(Sink):
         *,
         template: VideoReader | None = None,
         rate: Fraction | int | None = None,
+        time_base: Fraction | None = None,
         compare: bool = False,
         options: EncodeOptions | None = None,
         overwrite: bool = False,
@@ -51,6 +52,7 @@ class VideoSink(Sink):
             path: ending in .mp4, .m4v, .mov, .mkv or .webm.
             template: the source, whose other streams and tags are taken over, see :class:`VideoWriter`.
             rate: frames per second; needed without a template.
+            time_base: seconds per tick of the file's times, see there.
             compare: write before and after side by side.
             options: of the encoder; None: those that keep what the template has.
             overwrite: replace an existing file.
@@ -62,6 +64,7 @@ class VideoSink(Sink):
         self.path: Path = check_writable(path, "video", overwrite=overwrite, source=source)
         self._template = template
         self._rate = rate
+        self._time_base = time_base
         if template is not None:
             self.pixel_format = template.pixel_format
         self.notes: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ class VideoSink(Sink):
                 size=size,
                 template=self._template,
                 rate=self._rate,
+                time_base=self._time_base,
                 options=self._options,
                 overwrite=self._overwrite,
             )
@@ -95,12 +99,15 @@ class VideoSink(Sink):
             self._writer.write(pixels, frame.pts, frame.duration, alpha)
             return
         pts: int | None = None
+        duration = 0
+        if isinstance(frame, VideoFrame):
+            duration = round(frame.duration * frame.time_base / self._writer.time_base)
         if frame.timestamp_s is not None:
             pts = round(frame.timestamp_s / self._writer.time_base)
             # Two frames within a tick: times have to rise.
             pts = pts if self._latest is None else max(pts, self._latest + 1)
             self._latest = pts
-        self._writer.write(pixels, pts)
+        self._writer.write(pixels, pts, duration)
 
     def close(self, *, complete: bool = True) -> None:
         """Finish the file and give it its name; there is none if nothing was written.

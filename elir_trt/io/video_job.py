@@ -124,6 +124,30 @@ def restore_video(
         return done, [*reader.notes, *sink_.notes]
 
 
+def stream_video(
+    run: Callable[..., PumpReport],
+    source: str | Path,
+    *,
+    compare: bool,
+    options: VideoOptions,
+    damaged: Damage,
+    progress: ProgressCallback | None = None,
+) -> tuple[PumpReport, list[str]]:
+    """Restore a video to standard output, as raw frames; see :func:`restore_video`.
+
+    Raises:
+        MediaError: the input cannot be read, or whoever reads standard output has gone.
+    """
+    from elir_trt.io.y4m import Y4mSink
+
+    with VideoReader(
+        source, damaged=damaged, deinterlace=options.deinterlace, selection=options.selection, count=True
+    ) as reader:
+        sink = Y4mSink(template=reader, compare=compare, options=options.encode)
+        done = run(reader, sink=sink, progress=progress)
+        return done, [*reader.notes, *sink.notes]
+
+
 def _open_job(
     reader: VideoReader,
     target: Path,
@@ -154,7 +178,9 @@ def _open_job(
     }
     job = Job(target, full, restart=options.restart)
     if job.segments and whole:
-        job.start_afresh("its results depend on the frames before them, as with --faces or a tolerance for --still")
+        job.start_afresh(
+            "its results depend on the frames before them, as with --faces or a tolerance for --still"
+        )
     # Noise per frame is drawn by the number of the frame alone.
     state = job.go_back_to_state() if averages else StreamState(job.frames, None) if job.segments else None
     if job.restarted is not None:

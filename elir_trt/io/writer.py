@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -58,6 +59,7 @@ class VideoWriter:
         size: tuple[int, int],
         template: VideoReader | None = None,
         rate: Fraction | int | None = None,
+        time_base: Fraction | None = None,
         crf: int | None = None,
         preset: str | None = None,
         options: EncodeOptions | None = None,
@@ -70,6 +72,7 @@ class VideoWriter:
             size: height and width of the frames.
             template: where the frames came from.
             rate: frames per second; needed without a template.
+            time_base: seconds per tick of the frames' times; None: the template's, else one frame.
             crf, preset: see :class:`elir_trt.io.encoding.EncodeOptions`.
             options: these and more of the encoder; instead of ``crf`` and ``preset``.
             overwrite: replace an existing file.
@@ -87,6 +90,8 @@ class VideoWriter:
         kind = CONTAINERS[self.path.suffix.lower()]
         options = options or EncodeOptions(crf=crf, preset=preset)
         self.encoding, self.notes = choose(kind, template, size, Fraction(found or 25), options)
+        if time_base is not None:
+            self.encoding = replace(self.encoding, time_base=time_base)
         self.time_base = self.encoding.time_base
         self._template = template
         self._make = FrameMaker(self.encoding)

@@ -26,12 +26,17 @@ def test_folders_patterns_and_names(tmp_path: Path) -> None:
         (str(folder / "deeper" / "b.avi"), out / "deeper" / "b.mp4"),
     ]
     assert found.skipped == [folder / "d.txt"]
+    # Without the folders in it.
+    found = plan([str(folder)], out, recursive=False)
+    assert [item.target for item in found.items] == [out, out / "a.mp4"]
     found = plan([f"{folder}/**/*.*i*", f"{folder}/a.*"], out, container="mkv")
     assert [item.target for item in found.items] == [out / "b.mkv", out / "a.mkv"]
     for inputs, output, container, words in (
         ([str(folder / "a.mp4"), str(folder / "none.mp4")], out, None, "none.mp4: there is no such file"),
         ([f"{folder}/x*"], out, None, "no file has a name like this"),
         ([str(folder / "a.mp4"), "-"], out, None, "no other input"),
+        ([str(folder)], Path("-"), None, "standard output takes one image or video"),
+        ([str(folder / "a.mp4"), str(folder / "c.png")], Path("-"), None, "standard output takes one"),
         ([str(folder / "a.mp4")], tmp_path / "x.mp4", "mkv", "not that of the container mkv"),
         ([str(folder / "a.mp4"), str(folder / "c.png")], folder / "d.txt", None, "this is a file"),
     ):

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,11 +261,13 @@ def test_frames_of_a_live_source_do_not_pile_up_behind_a_sink_that_stands_still(
             super().write(result, frame)
 
     def camera() -> Iterator[Frame]:
-        import gc
-
+        given: list[weakref.ref[Frame]] = []
         for n in range(400):
-            yield Frame(np.full((16, 16, 3), 7, np.uint8), float(n))
-        alive.append(sum(type(thing) is Frame for thing in gc.get_objects()))
+            frame = Frame(np.full((16, 16, 3), 7, np.uint8), float(n))
+            given.append(weakref.ref(frame))
+            yield frame
+            del frame
+        alive.append(sum(of() is not None for of in given))
         stand.set()
 
     sink = Stuck()
