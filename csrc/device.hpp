@@ -10,9 +10,11 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "frame.hpp"
 #include "geometry.hpp"
+#include "still.hpp"
 
 namespace elir {
 
@@ -104,6 +106,13 @@ class DeviceStages {
   // Clip, round and pack a run of tiles of the output; all tiles of a frame in their order. Where there are
   // several the outputs are blended where they overlap, and the frame is written with the last one.
   virtual void store_frame(const void* decoded, TileRun run) = 0;
+
+  // Prepare what the two below need.
+  virtual void prepare_still(const StillPlan& plan) = 0;
+  // Before a frame begins: for each tile, whether its input differs from what is kept of it. Waits for that.
+  virtual void compare_inputs(const FrameJob& job, std::uint8_t* changed) = 0;
+  // Keep the frame's input of some tiles; `job` is the one that was compared.
+  virtual void keep_inputs(const FrameJob& job, const std::vector<bool>& tiles) = 0;
 
   // Copy inside the device, in its order among the stages.
   virtual void copy(const void* from, void* to, std::size_t bytes) = 0;

@@ -49,7 +49,8 @@ struct FrameJob {
   // Asked between the parts, of a device that is synchronous: the steps to go on with, or kUnrestored, and
   // the frame is given up. Empty: it is not.
   std::function<int(const Progress&)> guard;
-  std::size_t runs = 0;  // of tiles, through the engines
+  std::size_t runs = 0;    // of tiles, through the engines
+  std::size_t reused = 0;  // tiles that were taken from a frame before
 };
 
 }  // namespace elir

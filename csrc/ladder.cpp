@@ -16,6 +16,9 @@ constexpr int kCalmUnrestored = 2;  // and before restoring again
 constexpr int kFirstPatience = 32, kMostPatience = 128;
 constexpr int kFirstGuarded = 4, kMostGuarded = 8;
 
+// One late frame in two hundred keeps the margin where it is.
+constexpr float kMarginUp = 1.1F, kMarginDown = 0.9995F, kMostMargin = 4.0F;
+
 }  // namespace
 
 void Ladder::note(int steps, float total, float in_steps) {
@@ -81,8 +84,12 @@ bool Ladder::by_parts(float left, std::size_t runs) const {
   return pace_.slowness() * pace_.usual(0, runs) <= left;
 }
 
+void Ladder::ended(bool late) {
+  margin_ = std::clamp(margin_ * (late ? kMarginUp : kMarginDown), 1.0F, kMostMargin);
+}
+
 int Ladder::allowed(const Progress& progress, float left) {
-  const int steps = pace_.allowed(progress, left);
+  const int steps = pace_.allowed(progress, left / margin_);
   if (steps == kUnrestored) pace_.note_slowness(pace_.slowness_of(progress));
   return steps;
 }
@@ -100,6 +107,7 @@ void Ladder::note_parts(int steps, const PartTimes& times, std::size_t runs) {
 
 int Ladder::choose(int wanted, float left, bool guarded, const Runs& runs) {
   const bool paced = guarded && (pace_.known() || pace_.direct_known());
+  if (paced) left /= margin_;
   const auto highest = [&](float factor) {
     int steps = wanted;
     while (steps > kUnrestored && (paced ? lately(steps, runs(steps)) : needed(steps)) * factor > left)

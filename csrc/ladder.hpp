@@ -35,6 +35,11 @@ class Ladder {
   // What a guarded frame took, in so many runs of tiles.
   void note_parts(int steps, const PartTimes& times, std::size_t runs = 1);
 
+  // Whether a frame came late. Where many do, because the machine is slower from one moment to the next than
+  // any part could tell, more time is left to spare: so much that in the long run about one in two hundred
+  // is.
+  void ended(bool late);
+
   // The steps that a guarded frame goes on with, or kUnrestored: it is given up; see Pace::allowed.
   int allowed(const Progress& progress, float left);
 
@@ -60,6 +65,7 @@ class Ladder {
   bool begun_ = false;
   int calm_ = 0;
   int passed_ = 0, patience_ = 0;  // unrestored frames in a row, and how many of them before one is tried
+  float margin_ = 1.0F;            // of what guarded frames are thought to take
   float try_left_ = 0.0F;          // milliseconds that the frame that is tried has; 0: none is
 };
 

@@ -21,8 +21,9 @@ float milliseconds(Clock::time_point from) {
 constexpr int kMaxSteps = 1024;
 constexpr std::size_t kMaxBatch = 64;
 
-constexpr const char* kStageNames[kStages] = {"load",    "encoder", "coarse",   "start", "velocity", "step",
-                                              "decoder", "direct",  "temporal", "store", "launch",   "total"};
+constexpr const char* kStageNames[kStages] = {"still",    "load",   "encoder", "coarse", "start",
+                                              "velocity", "step",   "decoder", "direct", "temporal",
+                                              "store",    "launch", "total"};
 
 std::string shape_text(const std::vector<std::size_t>& shape) {
   std::string text;
@@ -61,6 +62,14 @@ void PipelineOptions::check() const {
   }
   if (steps < 0) {
     throw std::invalid_argument("steps is " + std::to_string(steps) + "; expected 0 or more");
+  }
+  if (still && !(*still >= 0.0F && *still <= kMostTolerance)) {
+    throw std::invalid_argument("still is " + std::to_string(*still) + "; expected 0 (exact) to " +
+                                std::to_string(kMostTolerance) + " levels");
+  }
+  if (still && noise == Noise::per_frame && max_steps() > 0) {
+    throw std::invalid_argument(
+        "still is of frames that are the same where their input is; expected noise 'fixed' or 'off'");
   }
   if (batch < 1 || batch > kMaxBatch) {
     throw std::invalid_argument("batch is " + std::to_string(batch) + "; expected 1 to " +
@@ -102,6 +111,10 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   if (!options_.table.empty()) {
     device_->write(options_.table.data(), options_.table.size(), device_->element(), table_.get());
   }
+  if (options_.still) {
+    still_.emplace(geometry_.tiles.size(), *options_.still, options_.still_equal_steps);
+    options_.keep_tiles = true;
+  }
   if (options_.keep_tiles) {
     kept_ =
         device_->allocate(geometry_.tiles.size() * geometry_.image_size() * element_size(device_->element()));
@@ -119,6 +132,7 @@ Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOp
   // frames.
   if (options_.steps > 0 || !device_->is_synchronous()) need_field();
   device_->prepare(geometry_, options_.in, options_.out);
+  if (still_) device_->prepare_still(StillPlan(geometry_, options_.in, *options_.still));
 }
 
 Pipeline::~Pipeline() {
@@ -239,11 +253,46 @@ void Pipeline::timed(Stage stage, StageTimes& times, Call&& call) {
   if (device_->is_synchronous()) times[static_cast<std::size_t>(stage)] += milliseconds(began);
 }
 
-void Pipeline::begin(FrameJob& job, StageTimes& times) {
+void Pipeline::look(const FrameJob& job, StageTimes& times) {
   times.fill(0.0F);
+  if (!still_) return;
+  timed(Stage::still, times, [&] {
+    still_->count_frame();
+    device_->compare_inputs(job, still_->changed());
+  });
+}
+
+void Pipeline::take_still(FrameJob& job) {
+  if (!still_ || job.params.unrestored) return;
+  std::vector<bool> restored(in_order_.size(), false);
+  job.params.reused.assign(in_order_.size(), false);
+  job.reused = 0;
+  for (const std::size_t tile : in_order_) {
+    const bool reused = still_->reuses(tile, job.params.steps);
+    job.params.reused[tile] = reused;
+    restored[tile] = !reused;
+    if (reused) {
+      ++job.reused;
+      still_->taken(tile);
+    } else {
+      still_->begun(tile);
+    }
+  }
+  device_->keep_inputs(job, restored);
+}
+
+void Pipeline::forget_restored() {
+  restored_.assign(restored_.size(), false);
+  if (still_) still_->forget();
+}
+
+void Pipeline::begin(FrameJob& job, StageTimes& times) {
   const Clock::time_point began = Clock::now();
+  if (!still_)
+    job.reused =
+        static_cast<std::size_t>(std::count(job.params.reused.begin(), job.params.reused.end(), true));
   for (std::size_t tile = 0; tile < restored_.size(); ++tile) {
-    if (!job.params.reuses(tile) || restored_[tile]) continue;
+    if (still_ || !job.params.reuses(tile) || restored_[tile]) continue;
     throw StageError(Stage::store, "tile " + std::to_string(tile) +
                                        " is to be reused, and no frame before this one restored it");
   }
@@ -252,20 +301,27 @@ void Pipeline::begin(FrameJob& job, StageTimes& times) {
       need_field();
       draw_field();
     }
+    take_still(job);
     device_->begin(job, [&] { stages(job, times); });
   } catch (const OutOfTime&) {
+    // Of still regions those tiles are kept that are done.
     restored_.assign(restored_.size(), false);
     throw;
   } catch (const StageError&) {
-    restored_.assign(restored_.size(), false);
+    forget_restored();
     throw;
   } catch (const std::exception& error) {
-    restored_.assign(restored_.size(), false);
+    forget_restored();
     throw StageError(Stage::total, error.what());
   }
   restored_.assign(restored_.size(), options_.keep_tiles && !job.params.unrestored);
+  if (still_ && !job.params.unrestored) {
+    for (const std::size_t tile : in_order_) {
+      if (!job.params.reused[tile]) still_->restored(tile, job.params.steps);
+    }
+  }
   const float took = milliseconds(began);
-  times[static_cast<std::size_t>(Stage::total)] = took;
+  times[static_cast<std::size_t>(Stage::total)] = took + times[static_cast<std::size_t>(Stage::still)];
   if (!device_->is_synchronous()) times[static_cast<std::size_t>(Stage::launch)] = took;
 }
 
@@ -275,12 +331,12 @@ void Pipeline::finish(StageTimes& times) {
   try {
     finite = device_->finish();
   } catch (const std::exception& error) {
-    restored_.assign(restored_.size(), false);
+    forget_restored();
     throw StageError(Stage::total, error.what());
   }
   times[static_cast<std::size_t>(Stage::total)] += milliseconds(began);
   if (finite) return;
-  restored_.assign(restored_.size(), false);
+  forget_restored();
   throw StageError(Stage::decoder, "the output holds NaN or infinity");
 }
 
@@ -296,6 +352,9 @@ FrameParams Pipeline::params(std::uint64_t index, std::optional<int> steps,
     params.noise_number = static_cast<std::uint32_t>((index + options_.frames_before) % 0xFFFFFFFFU) + 1U;
   }
   if (reused.empty()) return params;
+  if (options_.still) {
+    throw std::invalid_argument("reuse is of a stream that finds still regions itself; expected still None");
+  }
   if (!options_.keep_tiles) {
     throw std::invalid_argument("reuse is of a stream that keeps no tiles; expected keep_tiles");
   }
@@ -332,9 +391,15 @@ void Pipeline::hand_on(StageTimes& times) {
 }
 
 std::size_t Pipeline::plan_runs(const FrameParams& params) {
-  // A tile always has the same place among those that the engines take together, so that what becomes of it
-  // does not depend on which others are restored with it.
   planned_.clear();
+  if (options_.still.value_or(0.0F) > 0.0F) {
+    for (const std::size_t tile : in_order_) {
+      if (!params.reuses(tile)) planned_.push_back(tile);
+    }
+    return runs_of(planned_.size());
+  }
+  // To the bit: a tile always has the same place among those that the engines take together, so that what
+  // becomes of it does not depend on which others are restored with it.
   std::vector<std::size_t> filled(options_.batch, 0);
   for (const std::size_t tile : in_order_) {
     if (params.reuses(tile)) continue;
@@ -343,13 +408,21 @@ std::size_t Pipeline::plan_runs(const FrameParams& params) {
     if (at >= planned_.size()) planned_.resize(at + 1, kNoTile);
     planned_[at] = tile;
   }
-  return (planned_.size() + options_.batch - 1) / options_.batch;
+  return runs_of(planned_.size());
 }
 
-std::size_t Pipeline::count_runs(const FrameParams& params, int) const {
+std::size_t Pipeline::runs_of(std::size_t tiles) const {
+  return (tiles + options_.batch - 1) / options_.batch;
+}
+
+std::size_t Pipeline::count_runs(const FrameParams& params, int steps) const {
   std::vector<std::size_t> filled(options_.batch, 0);
   for (const std::size_t tile : in_order_) {
-    if (!params.reuses(tile)) ++filled[tile % options_.batch];
+    const bool reused = still_ ? still_->reuses(tile, steps) : params.reuses(tile);
+    if (!reused) ++filled[tile % options_.batch];
+  }
+  if (options_.still.value_or(0.0F) > 0.0F) {
+    return runs_of(std::accumulate(filled.begin(), filled.end(), std::size_t{0}));
   }
   return *std::max_element(filled.begin(), filled.end());
 }
@@ -377,6 +450,8 @@ void Pipeline::run_tiles(FrameJob& job, std::size_t number, StageTimes& times) {
   timed(Stage::store, times, [&] {
     run.each([&](std::size_t place, std::size_t tile) {
       device_->copy(static_cast<std::uint8_t*>(decoded_) + place * bytes, kept(tile), bytes);
+      // Of a frame that is given up later; a recording is not told one by one.
+      if (still_) still_->restored(tile, job.params.steps);
     });
   });
 }

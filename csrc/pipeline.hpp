@@ -16,6 +16,7 @@
 namespace elir {
 
 enum class Stage : std::size_t {
+  still,
   load,
   encoder,
   coarse,
@@ -29,7 +30,7 @@ enum class Stage : std::size_t {
   launch,
   total
 };
-constexpr std::size_t kStages = 12;
+constexpr std::size_t kStages = 13;
 const char* stage_name(std::size_t stage);
 
 // Milliseconds of each stage, summed over tiles and steps. A device that works apart from the CPU has two of
@@ -65,7 +66,11 @@ struct PipelineOptions {
   Noise noise = Noise::fixed;
   std::uint64_t frames_before = 0;  // of a film that a stream before this one restored: noise goes on there
   bool keep_tiles = false;          // so that frames may reuse tiles of the last one
-  bool average_over_time = false;   // frames of a stream, where nothing but noise changes
+  // Tiles whose input did not change are taken from their last restoration: none are, or those whose input
+  // differs by so many levels of 8 bits.
+  std::optional<float> still;
+  bool still_equal_steps = true;   // and of as many steps; else of more, too
+  bool average_over_time = false;  // frames of a stream, where nothing but noise changes
   Pixels in, out;
 
   // Most steps that a frame may be given: those that the table has all rows of.
@@ -136,6 +141,9 @@ class Pipeline {
   }
   std::string execution_mode() const { return device_->execution_mode(); }
 
+  // Before a frame begins: finds its still regions. Throws StageError.
+  void look(const FrameJob& job, StageTimes& times);
+
   // Restore a frame: begin as many as the device takes ahead, finish them in the same order. `times` are
   // those of the frame for both. Throw StageError, and `begin` OutOfTime; a frame that did not begin is not
   // to be finished. Writes to the job how many runs of tiles there were, and the steps, where its guard took
@@ -154,12 +162,16 @@ class Pipeline {
   void hand_on(StageTimes& times);
   // Which tiles go through the engines together; returns how often.
   std::size_t plan_runs(const FrameParams& params);
+  std::size_t runs_of(std::size_t tiles) const;
   void run_tiles(FrameJob& job, std::size_t number, StageTimes& times);
   // From the image to what is decoded, by way of the latent.
   void run_parts(FrameJob& job, std::size_t number, StageTimes& times);
   // Asks the frame's guard. True if the steps that were taken are to be forgotten.
   bool ask(FrameJob& job, std::size_t number, Checkpoint at, int taken, const StageTimes& times);
   TileRun run_of(std::size_t number) const;
+  // Which tiles the frame takes from their last restoration.
+  void take_still(FrameJob& job);
+  void forget_restored();
   // Tiles as they are put together: the temporal stage, and the restored frame.
   void store_kept(StageTimes& times);
   void store_run(TileRun run, void* decoded, StageTimes& times);
@@ -186,7 +198,8 @@ class Pipeline {
   std::vector<std::size_t> in_order_;  // the numbers of all tiles
   std::vector<std::size_t> planned_;   // of those that go through the engines, `batch` to a run
   Memory kept_;                        // of every tile, what the decoder gave last
-  std::vector<bool> restored_;         // whether there is that of a frame that did not fail
+  std::optional<StillTiles> still_;
+  std::vector<bool> restored_;  // whether there is that of a frame that did not fail
   bool own_field_ = false;
   void *image_, *coarse_, *latent_, *condition_, *velocity_, *decoded_;
 };

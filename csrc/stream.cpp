@@ -111,18 +111,19 @@ std::optional<std::uint64_t> Stream::submit(const std::function<void(std::uint8_
     return std::nullopt;
   }
   if (free_.empty() && drop_ == Drop::oldest && (!waiting_.empty() || !finished_.empty())) {
-    free_.push(waiting_.empty() ? finished_.pop() : waiting_.pop());
-    ++counts_.dropped;
+    if (waiting_.empty()) {
+      give_up_finished();
+    } else {
+      free_.push(waiting_.pop());
+      ++counts_.dropped;
+    }
   }
   // With "oldest" and a single slot, the slot may be in work: then it is soon free to be taken back.
   wait(
       lock,
       [&] {
         if (closed_) return true;
-        if (free_.empty() && drop_ == Drop::oldest && !finished_.empty()) {
-          free_.push(finished_.pop());
-          ++counts_.dropped;
-        }
+        if (free_.empty() && drop_ == Drop::oldest && !finished_.empty()) give_up_finished();
         return !free_.empty();
       },
       deadline, interrupt, "no place came free in the ring in time");
@@ -242,6 +243,19 @@ int Stream::guard(std::size_t at, const Progress& progress) {
   return steps;
 }
 
+bool Stream::look(std::size_t at) {
+  FrameResult& result = slots_[at].result;
+  try {
+    pipeline_->look(slots_[at].job, result.stages);
+    return true;
+  } catch (const StageError& error) {
+    result.failed = true;
+    result.stage = error.stage();
+    result.message = error.what();
+    return false;
+  }
+}
+
 void Stream::run(std::size_t at) {
   FrameResult& result = slots_[at].result;
   try {
@@ -256,6 +270,7 @@ void Stream::run(std::size_t at) {
 bool Stream::begin(std::size_t at) {
   FrameJob& job = slots_[at].job;
   FrameResult& result = slots_[at].result;
+  slots_[at].begun = Clock::now();
   try {
     run(at);
   } catch (const OutOfTime&) {
@@ -263,12 +278,17 @@ bool Stream::begin(std::size_t at) {
     job.guard = nullptr;
     job.params.unrestored = true;
     job.params.steps = 0;
-    const StageTimes spent = result.stages;
+    const Clock::time_point began = Clock::now();
+    const float total = std::chrono::duration<float, std::milli>(began - slots_[at].begun).count();
     run(at);
-    for (std::size_t stage = 0; stage < kStages; ++stage) result.stages[stage] += spent[stage];
+    result.stages[static_cast<std::size_t>(Stage::total)] += total;
   }
   result.unrestored = job.params.unrestored;
   result.steps = job.params.steps;
+  result.reused =
+      result.unrestored || result.failed
+          ? 0.0F
+          : static_cast<float>(job.reused) / static_cast<float>(pipeline_->geometry().tiles.size());
   return true;
 }
 
@@ -295,7 +315,16 @@ void Stream::finish(std::size_t at) {
       ladder_.note(result.steps, of(Stage::total), -1.0F);
     }
   }
+  if (latency_.deadline_ms) ladder_.ended(left(slot) < 0.0F);
   result.latency_ms = std::chrono::duration<float, std::milli>(Clock::now() - slot.submitted).count();
+}
+
+void Stream::give_up_finished() {
+  const std::size_t at = finished_.pop();
+  // A frame is counted once, as what became of it.
+  --(slots_[at].result.failed ? counts_.failed : counts_.completed);
+  ++counts_.dropped;
+  free_.push(at);
 }
 
 void Stream::count(const FrameResult& result) {
@@ -320,7 +349,7 @@ void Stream::work() {
       const std::size_t at = waiting_.pop();
       begun_.push(at);
       lock.unlock();
-      const bool taken = decide(at) && begin(at);
+      const bool taken = !look(at) || (decide(at) && begin(at));
       if (!taken) slots_[at].job.owner.reset();
       lock.lock();
       if (!taken) {

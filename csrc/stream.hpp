@@ -55,6 +55,7 @@ struct FrameResult {
   float left_ms = 0.0F, needed_ms = 0.0F;  // with a deadline: when it began, for the steps that were wanted
   StageTimes stages{};
   float latency_ms = 0.0F;
+  float reused = 0.0F;  // share of tiles that were taken from frames before
   bool failed = false;
   Stage stage = Stage::load;
   std::string message;
@@ -122,7 +123,7 @@ class Stream {
     FrameMemory frame, restored;
     FrameJob job;
     FrameResult result;
-    Clock::time_point submitted;
+    Clock::time_point submitted, begun;
   };
 
   // A queue of slot numbers that never allocates.
@@ -150,12 +151,15 @@ class Stream {
   // False if the frame is too late, and late ones are dropped.
   bool decide(std::size_t at);
   bool begin(std::size_t at);
+  bool look(std::size_t at);
   void run(std::size_t at);
   // Milliseconds until a frame is to be done.
   float left(const Slot& slot) const;
   int guard(std::size_t at, const Progress& progress);
   void finish(std::size_t at);
   void count(const FrameResult& result);
+  // The oldest result that nobody collected, for its place in the ring.
+  void give_up_finished();
   // Waits on `changed` until `ready`, the deadline, or an exception of `interrupt`.
   template <typename Ready>
   void wait(std::unique_lock<std::mutex>& lock, Ready ready, const Deadline& deadline,

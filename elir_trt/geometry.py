@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from elir_trt._core import Geometry
 from elir_trt.errors import FrameError
 from elir_trt.recipe import Recipe
+from elir_trt.still import still_grid
 from elir_trt.tiling import cheapest_grid, up
 
 #: Longest side of a frame that a stream takes, after scaling.
@@ -31,6 +32,7 @@ def plan(
     fixed: bool = False,
     latent_multiple: int = 4,
     tile_pixels: int = LARGEST_TILE,
+    still: bool = False,
 ) -> Geometry:
     """Lay out frames of one size.
 
@@ -41,6 +43,7 @@ def plan(
         fixed: the engines take that size only (TensorRT); else any multiple that the recipe allows.
         latent_multiple: the velocity field halves the latent's sides twice.
         tile_pixels: of the largest tile, as memory allows.
+        still: into tiles that are small enough for still regions, where engines take them.
 
     Raises:
         FrameError: the frame is empty, or too large.
@@ -55,10 +58,14 @@ def plan(
     columns: Sequence[int]
     # A tile of the recipe's size, but no larger than the frame needs: the same result for less work.
     own = (min(engine[0], size[0]), min(engine[1], size[1]))
-    if fixed or prepare.mode == "fit" or (prepare.mode == "tile" and own[0] * own[1] <= tile_pixels):
+    whole = prepare.mode == "tile" and own[0] * own[1] <= tile_pixels and not still
+    if fixed or prepare.mode == "fit" or whole:
         engine = size if fixed or prepare.mode == "fit" else own
         rows = _starts(scaled[0], engine[0], overlap, downscale)
         columns = _starts(scaled[1], engine[1], overlap, downscale)
+    elif still:
+        grid = still_grid(scaled, multiple=multiple, grid=downscale, most_pixels=tile_pixels)
+        engine, rows, columns = grid.tile, grid.rows, grid.columns
     else:
         grid = cheapest_grid(
             scaled,

@@ -21,6 +21,7 @@ from elir_trt.geometry import LARGEST_TILE, plan, scaled_size
 from elir_trt.memory import available_bytes, parse_bytes, resident_bytes
 from elir_trt.process import Process
 from elir_trt.recipe import Recipe
+from elir_trt.still import BATCH, Still, still_levels
 from elir_trt.stream import Drop, Noise, OnLate, Stream, Temporal, frame_array
 from elir_trt.stream_state import StreamState
 from elir_trt.tiling import affordable_pixels, frame_bytes
@@ -210,6 +211,7 @@ class Restorer(Closing):
         seed: int = 0,
         noise: Noise = "fixed",
         temporal: Temporal = "off",
+        still: Still = "off",
         deadline_ms: float | None = None,
         on_late: OnLate = "pass",
         size: tuple[int, int] | None = None,
@@ -236,6 +238,10 @@ class Restorer(Closing):
                 scene does not flicker; what moves, and what comes after a cut, is left as it is. For the frames
                 of one scene in their order, not for unrelated pictures. "off" restores each frame by itself. See
                 docs/temporal.md.
+            still: tiles whose input did not change are taken from their last restoration: "exact" where it is the
+                same to the bit; a number where no block of 8x8 pixels differs by more levels (of 255) in the mean
+                from what was restored, up to 64, for 120 frames at most. Frames are cut into tiles for it. Not
+                with noise="per-frame", which is new for each frame. See docs/still.md.
             deadline_ms: milliseconds from ``submit`` within which a frame is to be done. Where the frames before say
                 that there is no time for all ``steps``, a frame is given fewer, down to the coarse estimate; see
                 :class:`Result` for what it got and why. Up to an hour; None: as long as it takes.
@@ -285,6 +291,11 @@ class Restorer(Closing):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, allowed))}")
+        levels = still_levels(still)
+        if levels is not None and noise == "per-frame" and maximum > 0:
+            raise ValueError(
+                "still is with noise='per-frame', which changes still regions; use noise='fixed'"
+            )
         if deadline_ms is not None and not 0.0 < deadline_ms <= _core.MAX_DEADLINE_MS:
             raise ValueError(
                 f"deadline_ms is {deadline_ms}; expected more than 0, at most {_core.MAX_DEADLINE_MS:g}"
@@ -305,6 +316,7 @@ class Restorer(Closing):
             seed=seed,
             noise=noise,
             temporal=temporal,
+            still=levels,
             deadline_ms=deadline_ms,
             on_late=on_late,
             pixels=pixels,
@@ -350,11 +362,11 @@ class Restorer(Closing):
         own: PixelFormat = "bgr24" if self.order == "bgr" else "rgb24"
         return Pixels(own, own, "bt709", False)
 
-    def geometry(self, size: tuple[int, int], *, depth: int = 1) -> Geometry:
+    def geometry(self, size: tuple[int, int], *, depth: int = 1, still: bool = False) -> Geometry:
         """How frames of ``size`` (height, width) lie on the engines: whole, or cut into tiles.
 
         Engines of any size get the cheapest tiles (:mod:`elir_trt.tiling`) that memory allows, the process as it is
-        now and a stream of ``depth`` frames taken into account.
+        now and a stream of ``depth`` frames taken into account; with ``still`` small ones (:mod:`elir_trt.still`).
 
         Raises:
             FrameError: the frame is empty, or too large.
@@ -362,7 +374,8 @@ class Restorer(Closing):
         built = self.bundle.manifest.specification.size
         if self.engines.sizes() is not None:
             return plan(self.recipe, size, size=built, fixed=True)
-        return plan(self.recipe, size, size=built, tile_pixels=self._tile_pixels(size, built, depth))
+        pixels = self._tile_pixels(size, built, depth)
+        return plan(self.recipe, size, size=built, tile_pixels=pixels, still=still)
 
     def _tile_pixels(self, size: tuple[int, int], built: tuple[int, int], depth: int) -> int:
         """Pixels of a tile that memory allows."""
@@ -377,9 +390,14 @@ class Restorer(Closing):
         together = self.bundle.manifest.specification.batch
         return min(affordable_pixels(self.recipe.architecture, free) // together, LARGEST_TILE)
 
-    def batch(self, geometry: Geometry) -> int:
-        """Tiles that go through the engines together: as many as these take, or as the bundle was built for."""
+    def batch(self, geometry: Geometry, *, still: bool = False) -> int:
+        """Tiles that go through the engines together: as many as these take, or as the bundle was built for.
+
+        With ``still`` at least :data:`elir_trt.still.BATCH`: such tiles are small.
+        """
         built = self.bundle.manifest.specification.batch
+        if still:
+            built = max(built, BATCH)
         # Engines that take any number are not given places that no tile fills.
         return self.engines.batch or min(built, len(geometry.tiles))
 

@@ -44,7 +44,9 @@ class Result:
         steps: Euler steps that it was given.
         restored: False if a deadline left no time, and the frame is as it came.
         reason: why it was given fewer steps than asked for, or is not restored; empty: neither.
-        stages: milliseconds of each stage. On the CPU: load, encoder, coarse, start, velocity, step, decoder,
+        reused: share of its tiles that were taken from frames before, 0 to 1; see ``still`` of
+            :meth:`elir_trt.restorer.Restorer.stream`.
+        stages: milliseconds of each stage. On the CPU: still, load, encoder, coarse, start, velocity, step, decoder,
             direct (encoder, coarse and decoder in one engine, for frames without steps), temporal, store, total. On
             a GPU, which is told of a frame at once: launch (what the CPU did) and total.
         latency_ms: milliseconds from submit to completion, waiting in the ring included.
@@ -58,6 +60,7 @@ class Result:
     latency_ms: float
     restored: bool = True
     reason: str = ""
+    reused: float = 0.0
 
     @property
     def rung(self) -> str:
@@ -74,10 +77,10 @@ class Opener(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
-    def geometry(self, size: tuple[int, int], *, depth: int = ...) -> Geometry:
+    def geometry(self, size: tuple[int, int], *, depth: int = ..., still: bool = ...) -> Geometry:
         """How frames of ``size`` (height, width) lie on the engines, in a stream of ``depth`` frames."""
 
-    def batch(self, geometry: Geometry) -> int:
+    def batch(self, geometry: Geometry, *, still: bool = ...) -> int:
         """Tiles that go through the engines together."""
 
 
@@ -105,6 +108,7 @@ class Stream(Closing):
         seed: int,
         noise: Noise,
         temporal: Temporal,
+        still: float | None,
         deadline_ms: float | None,
         on_late: OnLate,
         pixels: Pixels,
@@ -117,7 +121,7 @@ class Stream(Closing):
         self.key: Any = None
         self.pixels = pixels
         self._options: dict[str, Any] = {"depth": depth, "drop": drop, "seed": seed, "noise": noise}
-        self._options.update(temporal=temporal, deadline_ms=deadline_ms, on_late=on_late)
+        self._options.update(temporal=temporal, still=still, deadline_ms=deadline_ms, on_late=on_late)
         self._options.update(asdict(pixels), results=results)
         self._depth = depth
         self._before = state
@@ -150,8 +154,9 @@ class Stream(Closing):
             if self._core is not None:
                 return
             restorer = self.restorer
-            geometry = restorer.geometry(size, depth=self._depth)
-            batch = restorer.batch(geometry)
+            still = self._options["still"] is not None
+            geometry = restorer.geometry(size, depth=self._depth, still=still)
+            batch = restorer.batch(geometry, still=still)
             options = _core.StreamOptions(
                 sigma=restorer.recipe.sigma,
                 steps=self.steps,
@@ -315,6 +320,7 @@ class Stream(Closing):
             latency_ms=found.latency_ms,
             restored=found.restored,
             reason=_reason(found),
+            reused=found.reused,
         )
 
     def map(self, frames: Iterable[Frame | tuple[Frame, float | None]]) -> Iterator[Result]:

@@ -77,11 +77,12 @@ def test_no_module_needs_itself(types: bool) -> None:
 
 
 def test_rooms_lie_above_each_other(graph: grimp.ImportGraph) -> None:
-    """Backends know no bundle and nothing that chooses; tuning is above them, and restorers above it."""
+    """Backends know no bundle and nothing that chooses; tuning is above them, and restorers above it and faces."""
     for below, above in (
         ("elir_trt.backends", ("elir_trt.bundle", "elir_trt.tuning", "elir_trt.restorer", "elir_trt.stream")),
         ("elir_trt.bundle", ("elir_trt.tuning", "elir_trt.restorer", "elir_trt.stream")),
         ("elir_trt.tuning", ("elir_trt.restorer", "elir_trt.stream", "elir_trt.io")),
+        ("elir_trt.faces", ("elir_trt.restorer", "elir_trt.io", "elir_trt.live")),
     ):
         for name in graph.find_descendants(below) | {below}:
             for imported in graph.find_modules_directly_imported_by(name):

@@ -11,6 +11,7 @@
 #include "memory.hpp"
 #include "result_pool.hpp"
 #include "stages.hpp"
+#include "still.hpp"
 #include "transfers.hpp"
 
 namespace elir {
@@ -49,7 +50,8 @@ class CudaDevice final : public Device {
         transfers_(ordinal_),
         executor_({ordinal_, options.record, options.slots, reads_in_place(options)}),
         stages_(element_, executor_.compute_stream(), executor_.params()),
-        results_(std::make_shared<cuda::ResultPool>(ordinal_)) {}
+        results_(std::make_shared<cuda::ResultPool>(ordinal_)),
+        kept_inputs_(ordinal_) {}
 
   const char* name() const override { return "cuda"; }
   Element element() const override { return element_; }
@@ -153,6 +155,22 @@ class CudaDevice final : public Device {
     stages_.average_over_time(images, decoded, run, state, maps);
   }
 
+  void prepare_still(const StillPlan& plan) override {
+    const DeviceGuard device(ordinal_);
+    kept_inputs_.prepare(transfers_, plan);
+  }
+
+  // On the stream of uploads: it neither waits for the frames that are computed, nor they for it.
+  void compare_inputs(const FrameJob& job, std::uint8_t* changed) override {
+    const DeviceGuard device(ordinal_);
+    kept_inputs_.compare(executor_.input_stream(), executor_.upload(job), changed);
+  }
+
+  void keep_inputs(const FrameJob& job, const std::vector<bool>& tiles) override {
+    const DeviceGuard device(ordinal_);
+    kept_inputs_.keep(executor_.input_stream(), executor_.upload(job), tiles);
+  }
+
   void store_frame(const void* decoded, TileRun run) override {
     run.each([&](std::size_t place, std::size_t tile) {
       stages_.store_frame(stages_.image(decoded, place), tile);
@@ -183,6 +201,7 @@ class CudaDevice final : public Device {
   cuda::GraphExecutor executor_;
   cuda::CudaStages stages_;
   std::shared_ptr<cuda::ResultPool> results_;
+  cuda::KeptInputs kept_inputs_;
 };
 
 }  // namespace

@@ -54,11 +54,19 @@ void GraphExecutor::make_stream_wait(cudaStream_t stream) const {
   for (const InFlightFrame& frame : frames_) frame.computed.make_stream_wait(stream);
 }
 
-void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stages) {
-  const Range range("frame");
+DevicePlanes GraphExecutor::upload(const FrameJob& job) {
   InFlightFrame& frame = frames_[begun_ % frames_.size()];
   const FramePlace& place = job.params.place;
   const bool copy_in = !place.frame_on_device && copies_in_;
+  const auto found = [&] {
+    DevicePlanes planes{};
+    for (std::size_t i = 0; i < kMaxPlanes; ++i) {
+      planes.data[i] = frame.params->planes[i];
+      planes.pitch[i] = frame.params->pitch[i];
+    }
+    return planes;
+  };
+  if (uploaded_ == job.index) return found();
   const bool copy_out = !place.restored_on_device && !options_.mapped;
   const auto address = [](auto* given, bool on_device, bool copied, std::uint8_t* own) -> decltype(given) {
     if (on_device) return given;
@@ -78,11 +86,22 @@ void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stag
         plane == nullptr || place.frame_on_device ? plane : first + (plane - place.frame.data[0]);
     frame.params->pitch[i] = place.frame.pitch[i];
   }
+  if (copy_in) {
+    ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), place.frame.data[0], frame_bytes_, cudaMemcpyHostToDevice,
+                              upload_.get()));
+  }
+  uploaded_ = job.index;
+  return found();
+}
+
+void GraphExecutor::begin(const FrameJob& job, const std::function<void()>& stages) {
+  const Range range("frame");
+  InFlightFrame& frame = frames_[begun_ % frames_.size()];
+  const FramePlace& place = job.params.place;
+  const bool copy_out = !place.restored_on_device && !options_.mapped;
   try {
-    if (copy_in) {
-      ELIR_CUDA(cudaMemcpyAsync(frame.frame.get(), place.frame.data[0], frame_bytes_, cudaMemcpyHostToDevice,
-                                upload_.get()));
-    }
+    upload(job);
+    uploaded_.reset();
     frame.uploaded.record(upload_.get());
     frame.uploaded.make_stream_wait(compute_.get());
     compute(frame, job.params.recording_key(), stages);

@@ -19,6 +19,7 @@
 #include "event.hpp"
 #include "graph.hpp"
 #include "launches.hpp"
+#include "still.hpp"
 #include "stream.hpp"
 
 namespace elir::cuda {
@@ -56,6 +57,9 @@ class GraphExecutor {
   // Wait for what is queued on every stream, also where this thread records.
   void wait_for_all() noexcept;
 
+  // Copies the next frame to the device, if it is to be copied and was not; where it is there. `begin` does
+  // so by itself.
+  DevicePlanes upload(const FrameJob& job);
   void begin(const FrameJob& job, const std::function<void()>& stages);
   bool finish();
   std::string execution_mode() const;
@@ -94,6 +98,7 @@ class GraphExecutor {
   std::shared_ptr<DeviceFrameParams> params_;
   std::size_t frame_bytes_ = 0, restored_bytes_ = 0;
   bool copies_in_ = true;
+  std::optional<std::uint64_t> uploaded_;  // the index of the frame that was
   std::size_t begun_ = 0, finished_ = 0;
   std::mutex producer_mutex_;
   CudaEvent produced_;

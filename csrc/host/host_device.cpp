@@ -9,6 +9,7 @@
 
 #include "../device.hpp"
 #include "../kernels.hpp"
+#include "still.hpp"
 #include "temporal.hpp"
 
 namespace elir {
@@ -150,6 +151,16 @@ class HostDevice final : public Device {
     });
   }
 
+  void prepare_still(const StillPlan& plan) override { kept_inputs_.prepare(plan); }
+
+  void compare_inputs(const FrameJob& job, std::uint8_t* changed) override {
+    kept_inputs_.compare(job.params.place.frame, changed);
+  }
+
+  void keep_inputs(const FrameJob& job, const std::vector<bool>& tiles) override {
+    kept_inputs_.keep(job.params.place.frame, tiles);
+  }
+
   void store_frame(const void* from, TileRun run) override {
     const auto* decoded = static_cast<const float*>(from);
     const bool last = run.tiles[run.count - 1] + 1 == geometry_.tiles.size();
@@ -231,13 +242,12 @@ class HostDevice final : public Device {
           out[3 * x + 2 - red_out_] = to_word<Word>(b[x]);
         }
       } else {
-        float* out = sum_.data() + (row % sum_rows_) * stride + left;
+        float* out = sum_.data() + (row % sum_rows_) * stride + geometry_.tiles[tile].x;
         const float* ramp = table.ramps.columns.data();
         const float over = table.ramps.rows[std::size_t(y)];
-        for (int x = 0; x < table.width; ++x) {
-          out[3 * x + red_out_] += over * ramp[x] * clip_unit(r[x]);
-          out[3 * x + 1] += over * ramp[x] * clip_unit(g[x]);
-          out[3 * x + 2 - red_out_] += over * ramp[x] * clip_unit(b[x]);
+        for (const float* channel : {r, g, b}) {
+          for (int x = 0; x < table.width; ++x) out[x] += over * ramp[x] * clip_unit(channel[x]);
+          out += geometry_.scaled_width;
         }
       }
     }
@@ -345,10 +355,15 @@ class HostDevice final : public Device {
     for (; blended_rows_ < end; ++blended_rows_) {
       sum_weights(blended_rows_);
       float* sum = sum_.data() + std::size_t(blended_rows_ % sum_rows_) * width * 3;
+      const float* red = sum + std::size_t(red_out_) * width;
+      const float* green = sum + width;
+      const float* blue = sum + std::size_t(2 - red_out_) * width;
       Word* out = frame + std::size_t(blended_rows_) * width * 3;
       for (std::size_t x = 0; x < width; ++x) {
         const auto weight = static_cast<float>(1.0 / weights_[x]);
-        for (std::size_t c = 0; c < 3; ++c) out[3 * x + c] = to_word<Word>(sum[3 * x + c] * weight);
+        out[3 * x] = to_word<Word>(red[x] * weight);
+        out[3 * x + 1] = to_word<Word>(green[x] * weight);
+        out[3 * x + 2] = to_word<Word>(blue[x] * weight);
       }
       std::fill(sum, sum + width * 3, 0.0F);
     }
@@ -375,13 +390,14 @@ class HostDevice final : public Device {
   bool is_unpacked_ = false;
   std::vector<TileTables> tables_;
   std::vector<float> row_;
-  // Of several tiles: sums of the rows in work, row y at y modulo `sum_rows_`, and how many rows are
-  // finished.
+  // Of several tiles: sums of the rows in work, three planes of each, row y at y modulo `sum_rows_`, and how
+  // many rows are finished.
   std::vector<float> sum_;
   int sum_rows_ = 1, blended_rows_ = 0;
   bool top_down_ = false;
   std::vector<double> weights_;  // of one row
   host::TemporalAverage average_;
+  host::KeptInputs kept_inputs_;
   bool finite_ = true;
 };
 

@@ -62,6 +62,8 @@ Args:
     left_ms: milliseconds until it is to be done.
     encoder_ms, coarse_ms, in_steps_ms: milliseconds that its parts took so far; ``coarse_ms`` None: it has not
         begun.)")
+      .def("ended", &Ladder::ended, "late"_a,
+           "Tell whether a frame came late: where many do, more time is spared.")
       .def("needed", &Ladder::needed, "steps"_a,
            "Milliseconds that a frame with so many steps hardly ever exceeds; 0: nothing is known.");
 }

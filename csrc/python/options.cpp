@@ -34,8 +34,9 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
                            const std::string& matrix, bool full_range, const std::string& results,
                            const std::string& element, const std::string& device, int ordinal, bool record,
                            const std::string& frames, std::size_t batch, bool keep_tiles,
-                           const std::string& temporal, std::optional<float> deadline_ms,
-                           const std::string& on_late, std::uint64_t frames_before) {
+                           std::optional<float> still, const std::string& temporal,
+                           std::optional<float> deadline_ms, const std::string& on_late,
+                           std::uint64_t frames_before) {
   if (table.ndim() != 2) {
     throw std::invalid_argument("table has " + std::to_string(table.ndim()) + " dimensions; expected 2");
   }
@@ -47,6 +48,9 @@ StreamOptions make_options(float sigma, int steps, const Table& table, std::uint
   options.pipeline.condition_width = static_cast<std::size_t>(table.shape(1));
   options.pipeline.batch = batch;
   options.pipeline.keep_tiles = keep_tiles;
+  options.pipeline.still = still;
+  // Under a deadline frames get different numbers of steps, and what had more is not restored with fewer.
+  options.pipeline.still_equal_steps = still == 0.0F && !deadline_ms;
   options.pipeline.average_over_time = choose("temporal", temporal, kTemporal);
   options.pipeline.seed = seed;
   options.pipeline.frames_before = frames_before;
@@ -107,6 +111,8 @@ Args:
         "auto": mapped where the GPU shares the CPU's memory.
     batch: tiles that the engines take together, 1 to 64: the first side of every tensor but ``condition``.
     keep_tiles: keep what was restored, so that frames may reuse tiles of the last one.
+    still: take tiles whose input did not change from their last restoration: None does not, 0 where it is the same to
+        the bit, more where no 8x8 block of it differs by more levels of 8 bits in the mean.
     temporal: "off", or "auto": average frames with those before where nothing but noise changes.
     deadline_ms: milliseconds from submit within which a frame is to be done, with fewer steps where there is not
         time for all; None: as long as it takes.
@@ -138,8 +144,9 @@ void bind_options(py::module_& module) {
            "noise"_a = "fixed", "depth"_a = 3, "drop"_a = "block", "format"_a = "rgb24",
            "output_format"_a = "rgb24", "matrix"_a = "bt709", "full_range"_a = false, "results"_a = "host",
            "element"_a = "float32", "device"_a = "cpu", "ordinal"_a = 0, "record"_a = true,
-           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, "temporal"_a = "off",
-           "deadline_ms"_a = py::none(), "on_late"_a = "pass", "frames_before"_a = 0, kArguments)
+           "frames"_a = "auto", "batch"_a = 1, "keep_tiles"_a = false, "still"_a = py::none(),
+           "temporal"_a = "off", "deadline_ms"_a = py::none(), "on_late"_a = "pass", "frames_before"_a = 0,
+           kArguments)
       .def_property_readonly(
           "sigma", [](const Options& o) { return o.pipeline.sigma; },
           "Standard deviation of the noise, as float32.")
@@ -183,6 +190,10 @@ void bind_options(py::module_& module) {
           "keep_tiles", [](const Options& o) { return o.pipeline.keep_tiles; },
           "Whether frames may reuse tiles of the last one.")
       .def_property_readonly(
+          "still", [](const Options& o) { return o.pipeline.still; },
+          "Levels by which the input of a tile that is taken from its last restoration may differ; None: "
+          "none is.")
+      .def_property_readonly(
           "temporal", [](const Options& o) { return word_of(o.pipeline.average_over_time, kTemporal); },
           R"("off" or "auto": whether frames are averaged with those before.)")
       .def_property_readonly(
@@ -195,11 +206,11 @@ void bind_options(py::module_& module) {
           "frames_before", [](const Options& o) { return o.pipeline.frames_before; },
           "Frames of the same film that a stream before this one restored.")
       .def("__repr__", [](const py::object& self) {
-        return represent(self,
-                         {"sigma",      "steps",    "table",         "seed",    "noise",        "depth",
-                          "drop",       "format",   "output_format", "matrix",  "full_range",   "results",
-                          "element",    "device",   "ordinal",       "record",  "frames",       "batch",
-                          "keep_tiles", "temporal", "deadline_ms",   "on_late", "frames_before"});
+        return represent(
+            self, {"sigma",      "steps",  "table",         "seed",        "noise",      "depth",
+                   "drop",       "format", "output_format", "matrix",      "full_range", "results",
+                   "element",    "device", "ordinal",       "record",      "frames",     "batch",
+                   "keep_tiles", "still",  "temporal",      "deadline_ms", "on_late",    "frames_before"});
       });
 }
 

@@ -43,6 +43,9 @@ side, ``[H, W]`` of those with one; of planes one after the other ``[rows, W]``,
           "wanted_steps", [](const Result& result) { return result.told.wanted_steps; },
           "Euler steps that it would have been given without a deadline.")
       .def_property_readonly(
+          "reused", [](const Result& result) { return result.told.reused; },
+          "Share of the tiles that were taken from frames before, 0 to 1.")
+      .def_property_readonly(
           "restored", [](const Result& result) { return !result.told.unrestored && !result.told.failed; },
           "False if the frame is as it came, for want of time.")
       .def_property_readonly(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from elir_trt.cli.faces import FaceBundle, FaceDetector, Faces, open_restorer
 from elir_trt.cli.shared import BundleOption, Steps, complain, one_of, size_of
 from elir_trt.errors import ElirError
 
@@ -72,6 +73,9 @@ def live(
         Text, typer.Option(help="How a camera sends pixels, such as MJPG.", rich_help_panel=_SOURCE)
     ] = None,
     transport: Annotated[str, typer.Option(help="Of RTSP: tcp or udp.", rich_help_panel=_SOURCE)] = "tcp",
+    faces: Faces = False,
+    face_bundle: FaceBundle = None,
+    face_detector: FaceDetector = None,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play a file as a camera.", rich_help_panel=_SOURCE)
     ] = False,
@@ -123,7 +127,6 @@ def live(
     ] = False,
 ) -> None:
     """Restore a camera: into windows, files, other programs, the network, and a page. Ctrl-C ends it."""
-    import elir_trt
     from elir_trt.live import Fanout, Monitor, Page, Reconnecting, Session, Settings, open_sink, open_source
     from elir_trt.live.sources.opening import SourceOptions
 
@@ -174,7 +177,9 @@ def live(
             session = Session(
                 camera,
                 sink,
-                elir_trt.open,
+                lambda name: open_restorer(
+                    name, faces=faces, face_bundle=face_bundle, face_detector=face_detector
+                ),
                 settings,
                 offered=tuple(offer or ()),
                 depth=depth,

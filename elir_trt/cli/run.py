@@ -9,7 +9,8 @@ from typing import Annotated, Any, Optional, get_args
 
 import typer
 
-from elir_trt.cli.shared import BundleOption, Steps, complain, one_of
+from elir_trt.cli.faces import FaceBundle, FaceDetector, Faces, FacesOnly, open_restorer
+from elir_trt.cli.shared import BundleOption, Steps, complain, one_of, still_of
 from elir_trt.errors import ElirError
 
 Text = Optional[str]  # noqa: UP045  (Typer reads it at run time, on every Python)
@@ -35,6 +36,12 @@ def run(
     temporal: Annotated[
         str, typer.Option(help="Of videos: auto averages still places over time against flicker; or off.")
     ] = "off",
+    still: Annotated[
+        str,
+        typer.Option(
+            help="Of videos: take still regions from before: off, exact, or levels they may differ by."
+        ),
+    ] = "off",
     compare: Annotated[bool, typer.Option("--compare", help="Write before and after side by side.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     max_memory: Annotated[
@@ -43,6 +50,10 @@ def run(
             help="That this process stays below, such as 2GB: smaller tiles. Default: what is free."
         ),
     ] = None,
+    faces: Faces = False,
+    faces_only: FacesOnly = False,
+    face_bundle: FaceBundle = None,
+    face_detector: FaceDetector = None,
     damaged: Annotated[
         str, typer.Option(help="error, or warn and keep what can be decoded.", rich_help_panel=_VIDEOS)
     ] = "error",
@@ -88,13 +99,13 @@ def run(
     ] = False,
 ) -> None:
     """Restore images and videos. A video that was stopped goes on when the same command is run again."""
-    import elir_trt
     from elir_trt.io.batch import plan
     from elir_trt.io.restore import Damage
     from elir_trt.stream import Noise, Temporal
 
     one_of("--noise", noise, get_args(Noise))
     one_of("--temporal", temporal, get_args(Temporal))
+    regions = still_of("--still", still)
     one_of("--damaged", damaged, get_args(Damage))
     one_of("--deinterlace", deinterlace, ("auto", "off"))
     given = (codec, crf, preset, pix_fmt, start, duration, every, deinterlace, restart)
@@ -111,12 +122,25 @@ def run(
         "seed": seed,
         "noise": noise,
         "temporal": temporal,
+        "still": regions,
         "damaged": damaged,
         "video": video,
         "say": lambda text: _say(text, quiet),
     }
     failed = 0
-    with elir_trt.open(bundle, max_memory=_bytes(max_memory)) as restorer:
+    if temporal != "off" and faces_only:
+        raise ElirError(
+            f"--temporal {temporal} is of the rest of the frames, which --faces-only leaves as it is"
+        )
+    opened = open_restorer(
+        bundle,
+        faces=faces,
+        faces_only=faces_only,
+        face_bundle=face_bundle,
+        face_detector=face_detector,
+        max_memory=_bytes(max_memory),
+    )
+    with opened as restorer:
         if steps is not None and not 0 <= steps <= restorer.recipe.steps:
             raise ElirError(f"--steps is {steps}; this bundle allows 0 to {restorer.recipe.steps}")
         for item in planned.items:

@@ -32,6 +32,24 @@ def complain(error: Exception) -> None:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
+def still_of(option: str, text: str) -> str | float:
+    """What ``still`` of a stream is to be.
+
+    Raises:
+        ElirError: it is neither off nor exact nor a number of levels.
+    """
+    from elir_trt.still import still_levels
+
+    try:
+        value = text if text in ("off", "exact") else float(text)
+        still_levels(value)
+    except ValueError:
+        raise ElirError(
+            f"{option} is {text!r}; allowed: off, exact, or levels of more than 0, at most 64"
+        ) from None
+    return value
+
+
 def one_of(option: str, found: str, allowed: Iterable[str]) -> None:
     """Check the value of an option.
 

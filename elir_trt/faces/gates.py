@@ -42,7 +42,7 @@ class Gates:
         if score < self.min_score:
             return f"its score is {score:.2f}, less than {self.min_score:.2f}"
         if size < self.min_size_px:
-            return f"it has {size:.0f} pixels, less than {self.min_size_px:.0f}"
+            return f"its size is {size:.0f} pixels, less than {self.min_size_px:.0f}"
         if alignment is None:
             return "its landmarks are one point"
         if alignment.residual > self.max_residual:

@@ -12,7 +12,7 @@ from elir_trt._core import Geometry
 from elir_trt.backends import Engines
 from elir_trt.bundle import Bundle
 from elir_trt.closing import Closing
-from elir_trt.errors import BundleError
+from elir_trt.errors import BundleError, FrameError
 from elir_trt.faces.alignment import SIDE
 from elir_trt.faces.detector import Detector
 from elir_trt.faces.face import Face
@@ -50,6 +50,7 @@ class FrameRestorer(Protocol):
         seed: int = ...,
         noise: Noise = ...,
         temporal: Temporal = ...,
+        deadline_ms: float | None = ...,
         size: tuple[int, int] | None = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
@@ -165,6 +166,7 @@ class FaceRestorer(Closing):
         seed: int = 0,
         noise: Noise = "fixed",
         temporal: Temporal = "off",
+        deadline_ms: float | None = None,
         size: tuple[int, int] | None = None,
         format: PixelFormat | None = None,
         output_format: PixelFormat | None = None,
@@ -175,11 +177,12 @@ class FaceRestorer(Closing):
 
         Args:
             steps: Euler steps for faces; the background has its recipe's default.
-            temporal: of the background.
+            temporal, deadline_ms: of the background; faces have no deadline.
             format, output_format: "rgb24", "bgr24" or "rgb48le"; None: the restorers' channel order.
 
         Raises:
-            ValueError: an argument is out of its range.
+            FrameError: faces are not restored in such formats.
+            ValueError: another argument is out of its range.
         """
         check_whole("depth", depth)
         size = check_size(size)
@@ -191,15 +194,21 @@ class FaceRestorer(Closing):
         output_format = output_format or self._own_format
         for name, value in (("format", format), ("output_format", output_format)):
             if value not in FACE_FORMATS:
-                raise ValueError(f"{name} is {value!r}; with faces allowed: {', '.join(FACE_FORMATS)}")
+                raise FrameError(f"{name} is {value!r}; with faces allowed: {', '.join(FACE_FORMATS)}")
         if (format == "rgb48le") != (output_format == "rgb48le"):
-            raise ValueError(
+            raise FrameError(
                 f"format is {format!r} and output_format {output_format!r}; with faces both have 8 or both 16 bits"
             )
-        if temporal != "off" and self.background is None:
-            raise ValueError(
-                f"temporal is {temporal!r}; it is of the background, and these faces have no background restorer"
+        if self.background is None:
+            given: tuple[tuple[str, object, object], ...] = (
+                ("temporal", temporal, "off"),
+                ("deadline_ms", deadline_ms, None),
             )
+            for name, found, usual in given:
+                if found != usual:
+                    raise ValueError(
+                        f"{name} is {found!r}; it is of the background, and these faces have no background restorer"
+                    )
         faces = self.faces.stream(
             depth=_IN_FLIGHT,
             steps=steps,
@@ -217,6 +226,7 @@ class FaceRestorer(Closing):
                     seed=seed,
                     noise=noise,
                     temporal=temporal,
+                    deadline_ms=deadline_ms,
                     size=size,
                     format=format,
                     output_format=output_format,

@@ -35,7 +35,8 @@ FACE_FORMATS = ("rgb24", "bgr24", "rgb48le")
 class FaceResult(Result):
     """A frame with restored faces.
 
-    ``stages`` has milliseconds of: detect (with tracks), align, wait (for the restorers), paste, total.
+    ``stages`` has milliseconds of: detect (with tracks), align, wait (for the restorers), paste, total. ``steps`` is
+    of the faces; ``restored`` and ``reason`` are of the background, True and empty where there is none.
 
     Attributes:
         faces: that were found, those included that were left as they are.
@@ -59,6 +60,8 @@ class _Job:
     error: FrameError | None = None
     stages: dict[str, float] = field(default_factory=dict)
     frame_out: npt.NDArray[Any] | None = None
+    restored: bool = True
+    reason: str = ""
 
 
 class FaceStream(Closing):
@@ -164,6 +167,8 @@ class FaceStream(Closing):
             steps=self.steps,
             stages=job.stages,
             latency_ms=job.stages["total"],
+            restored=job.restored,
+            reason=job.reason,
             faces=tuple(job.faces),
         )
 
@@ -259,7 +264,8 @@ class FaceStream(Closing):
         if job.has_background:
             assert self._background is not None
             try:
-                base = self._background.result().frame
+                whole = self._background.result()
+                base, job.restored, job.reason = whole.frame, whole.restored, whole.reason
             except FrameError as error:
                 errors.append(FrameError(f"the background: {error.args[0]}", part=error.part))
         if job.error is None and errors:

@@ -53,7 +53,7 @@ def _mirrored(places: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int6
         return np.zeros_like(places)
     period = 2 * (length - 1)
     within = np.abs(places) % period
-    return np.minimum(within, period - within)
+    return np.asarray(np.minimum(within, period - within))
 
 
 def warp(image: Floats, matrix: Matrix, size: tuple[int, int]) -> Floats:

@@ -41,7 +41,10 @@ class YuNet:
             raise MediaError(f"{path}: the face detector cannot be read: {error.strerror or error}") from None
         if not hasattr(cv2, "FaceDetectorYN"):
             raise MediaError(f"{path}: OpenCV {cv2.__version__} has no FaceDetectorYN; 4.8 or newer has")
+        before = cv2.utils.logging.getLogLevel()
         try:
+            # OpenCV 5 warns that its new engine does not know the CPU by name, and runs there.
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
             self._net = cv2.FaceDetectorYN.create(str(path), "", (64, 64), LEAST_SCORE, _OVERLAP, _MOST)
             self._net.detect(np.zeros((64, 64, 3), np.uint8))
         except cv2.error as error:
@@ -49,6 +52,8 @@ class YuNet:
             raise MediaError(
                 f"{path}: OpenCV {cv2.__version__} cannot use this file as the face detector YuNet: {reason}"
             ) from None
+        finally:
+            cv2.utils.logging.setLogLevel(before)
         self.name = f"yunet {hashlib.sha256(content).hexdigest()[:16]}"
         self._lock = threading.Lock()
 

@@ -22,6 +22,7 @@ from elir_trt.io.sink import Sink
 from elir_trt.io.source import Frame, Source, Unreadable
 
 if TYPE_CHECKING:
+    from elir_trt.still import Still
     from elir_trt.stream import Drop, Noise, Temporal
     from elir_trt.stream_state import StreamState
 
@@ -51,6 +52,7 @@ class SupportsStream(Protocol):
         noise: Noise = ...,
         temporal: Temporal = ...,
         deadline_ms: float | None = ...,
+        still: Still = ...,
         format: PixelFormat | None = ...,
         output_format: PixelFormat | None = ...,
         matrix: Matrix = ...,
@@ -91,6 +93,7 @@ def pump(
     noise: Noise = "fixed",
     temporal: Temporal = "off",
     deadline_ms: float | None = None,
+    still: Still = "off",
     state: StreamState | None = None,
     on_error: OnError | None = None,
     on_drop: OnDrop | None = None,
@@ -105,7 +108,7 @@ def pump(
         source: open; it stays open.
         restorer: from :func:`elir_trt.open`.
         sink: it is closed, or aborted, in any case.
-        depth, steps, seed, noise, temporal, deadline_ms: see :meth:`elir_trt.restorer.Restorer.stream`.
+        depth, steps, seed, noise, temporal, still, deadline_ms: see :meth:`elir_trt.restorer.Restorer.stream`.
         state: of the stream that restored the frames before these.
         drop: "block", "oldest" or "newest", see there; None: "oldest" for live sources, else "block".
         on_error: called for each frame that could not be read or restored, and the others go on; None: the first
@@ -133,6 +136,8 @@ def pump(
     }
     if deadline_ms is not None:
         options["deadline_ms"] = deadline_ms
+    if still != "off":
+        options["still"] = still
     drops = options["drop"] != "block"
     dropped = on_drop or (lambda frame: None)
     open_stream = partial(restorer.stream, **options)

@@ -18,6 +18,7 @@ from elir_trt.io.source import Frame, Unreadable
 
 if TYPE_CHECKING:
     from elir_trt.io.video_job import VideoOptions
+    from elir_trt.still import Still
     from elir_trt.stream import Noise, Temporal
 
 Damage = Literal["error", "warn"]
@@ -61,6 +62,7 @@ def restore_path(
     seed: int = 0,
     noise: Noise = "fixed",
     temporal: Temporal = "off",
+    still: Still = "off",
     overwrite: bool = False,
     damaged: Damage = "error",
     video: VideoOptions | None = None,
@@ -77,7 +79,7 @@ def restore_path(
         output: the file to write, or an existing folder for it; for a folder a folder, made if need be.
             Names and folders are kept; what cannot be written, such as a .gif, becomes a .png.
         compare: write before and after side by side.
-        temporal: of videos, see :meth:`elir_trt.restorer.Restorer.stream`; images are restored one by one.
+        temporal, still: of videos, see :meth:`elir_trt.restorer.Restorer.stream`; images are restored one by one.
         steps, seed, noise: see :meth:`elir_trt.restorer.Restorer.stream`.
         overwrite: replace existing files. Else an image of a folder whose output is there is skipped, and one
             that was given by its name is an error.
@@ -112,7 +114,7 @@ def restore_path(
             remove_finished(target)
             check_writable(target, "video", overwrite=overwrite, source=source)  # before the source is opened
         done, notes = restore_video(
-            partial(run, temporal=temporal),
+            partial(run, temporal=temporal, still=still),
             name,
             target,
             compare=compare,
@@ -125,9 +127,10 @@ def restore_path(
                 "seed": seed,
                 "noise": noise,
                 "temporal": temporal,
+                "still": still,
             },
             averages=temporal != "off",
-            whole=getattr(restorer, "stateful", False),
+            whole=still not in ("off", "exact") or getattr(restorer, "stateful", False),
             progress=progress,
             say=say,
         )

@@ -41,7 +41,7 @@ class Latencies:
         return {f"p{p}": round(ordered[min(last, -(-p * (last + 1) // 100) - 1)], 2) for p in _PERCENTILES}
 
 
-class Rate:
+class RecentRate:
     """Events a second, of the last two seconds."""
 
     def __init__(self) -> None:
@@ -78,12 +78,12 @@ class Monitor:
         self._counts: Counter[str] = Counter(captured=0, restored=0, failed=0, unrestored=0, reconnects=0)
         self._dropped: Counter[str] = Counter({"overtaken": 0, "too-old": 0, "late": 0})
         self._rungs: Counter[str] = Counter()
-        self._captured = Rate()
-        self._restored = Rate()
+        self._captured = RecentRate()
+        self._restored = RecentRate()
         self._latency = Latencies()
         self._waited = Latencies()
         self._stages: dict[str, Latencies] = {}
-        self._sinks: dict[str, _SinkMonitor] = {}
+        self._sinks: dict[str, SinkMonitor] = {}
         self._displays: dict[str, dict[str, float]] = {}
 
     # What happens
@@ -138,10 +138,10 @@ class Monitor:
             for name, milliseconds in result.stages.items():
                 self._stages.setdefault(name, Latencies()).add(milliseconds)
 
-    def sink(self, name: str) -> _SinkMonitor:
+    def sink(self, name: str) -> SinkMonitor:
         """The counts of a sink; the first call adds it."""
         with self._lock:
-            return self._sinks.setdefault(name, _SinkMonitor())
+            return self._sinks.setdefault(name, SinkMonitor())
 
     def set_display(self, viewer: str, latency_ms: Mapping[str, float] | None) -> None:
         """Note what a viewer measured from capture to display, p50, p95 and p99; None: it has gone."""
@@ -178,8 +178,13 @@ class Monitor:
             }
 
 
-class _SinkMonitor:
-    """Counts of one sink; written by its own thread and the one that hands it frames."""
+class SinkMonitor:
+    """Counts of one sink; written by its own thread and the one that hands it frames.
+
+    Attributes:
+        written, dropped: frames that went out, and that came while it was busy.
+        error: why it was given up; empty: it was not.
+    """
 
     def __init__(self) -> None:
         self.written = 0
@@ -200,6 +205,7 @@ class _SinkMonitor:
             self.dropped += 1
 
     def snapshot(self) -> dict[str, Any]:
+        """All of it, as JSON."""
         with self._lock:
             return {
                 "written": self.written,

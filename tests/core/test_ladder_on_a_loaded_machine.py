@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from elir_trt import _core
@@ -51,6 +52,7 @@ class Machine:
             self.spend(OTHER)
         self.given.append(steps)
         self.took.append(self.now - began)
+        self.ladder.ended(self.took[-1] > deadline)
         self.now = max(self.now, began + deadline)
         return steps
 
@@ -160,6 +162,19 @@ def test_a_frame_that_is_restored_again_stays_restored() -> None:
     assert machine.given[last + 12 :] == [1] * len(machine.given[last + 12 :])
     changes = sum(one != other for one, other in zip(machine.given, machine.given[1:], strict=False))
     assert changes <= 6
+
+
+def test_a_machine_that_is_slower_from_one_moment_to_the_next() -> None:
+    """What no part can tell of the next one costs restorations, and in the long run hardly any deadline."""
+    rng = np.random.default_rng(1)
+    slots = rng.choice([1.0, 1.0, 1.0, 4.0], 200_000)
+    machine = Machine(lambda now: float(slots[int(now / 5.0)]))
+    deadline = 2.5 * idle(1)
+    for _ in range(3000):
+        machine.frame(1, deadline)
+    late = [took > deadline for took in machine.took]
+    assert sum(late[500:]) <= 0.01 * len(late[500:])
+    assert sum(steps >= 0 for steps in machine.given) > 500
 
 
 def test_a_machine_that_stays_slower_is_learnt() -> None:

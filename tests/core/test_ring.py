@@ -90,6 +90,8 @@ def test_oldest_gives_up_an_uncollected_result_when_nothing_waits() -> None:
     for index in range(50):
         assert stream.submit(frame_of(8, 8)) == index
     assert stream.result(10).index == 49
+    stats = stream.stats()
+    assert (stats["submitted"], stats["completed"], stats["dropped"], stats["failed"]) == (50, 1, 49, 0)
 
 
 def test_block_waits_and_times_out() -> None:

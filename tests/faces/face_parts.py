@@ -39,7 +39,7 @@ class PlainStream:
     def submit(self, frame: np.ndarray, timestamp: float | None = None) -> int:
         assert not self.closed.is_set()
         self._done.put(frame.copy(), timeout=20)
-        self.restorer.most_in_flight = max(self.restorer.most_in_flight, self._done.qsize())
+        self.restorer.submitted += 1
         return 0
 
     def result(self) -> Any:
@@ -47,7 +47,8 @@ class PlainStream:
         self.restorer.frames += 1
         if self.restorer.frames - 1 == self.restorer.fail_at:
             raise FrameError("frame 0: decoder: no", index=0, part="decoder")
-        return SimpleNamespace(frame=self.restorer.change(frame))
+        late = self.restorer.late
+        return SimpleNamespace(frame=self.restorer.change(frame), restored=not late, reason=late)
 
     def close(self) -> None:
         self.closed.set()
@@ -64,8 +65,9 @@ class PlainRestorer:
         self.engines = SimpleNamespace(name="none", precision="fp32", device="cpu")
         self.scaled = (SIDE, SIDE)
         self.frames = 0
-        self.most_in_flight = 0
+        self.submitted = 0
         self.fail_at: int | None = None
+        self.late = ""  # why a deadline leaves frames as they are
         self.streams: list[PlainStream] = []
         self.options: dict[str, Any] = {}
 

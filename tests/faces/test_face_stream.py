@@ -97,14 +97,17 @@ def test_more_faces_than_the_restorer_takes_at_a_time() -> None:
     frame = smooth_picture(480, 640)
     faces = [face_at(60.3 + 100 * column, 60.1 + 90 * row, 45) for row in range(4) for column in range(5)]
 
-    def slow(face: np.ndarray) -> np.ndarray:
-        time.sleep(0.03)
+    def late(face: np.ndarray) -> np.ndarray:
+        """The first is done when others were handed in meanwhile: nobody waits for it."""
+        end = time.monotonic() + 20
+        while restorer.faces.submitted < 4:
+            assert time.monotonic() < end
+            time.sleep(0.001)
         return face
 
-    restorer = make(slow, faces)
+    restorer = make(late, faces)
     assert levels(restorer(frame), frame) <= 1
     assert restorer.faces.frames == 20
-    assert restorer.faces.most_in_flight > 1
 
 
 def test_results_come_in_order_with_their_faces() -> None:
@@ -179,20 +182,26 @@ def test_other_orders_of_channels_come_out() -> None:
         ({"depth": "two"}, "depth is 'two'; expected a whole number"),
         ({"drop": "all"}, "drop is 'all'; allowed: block, oldest, newest"),
         ({"size": (0, 5)}, "size is"),
+        ({"deadline_ms": 40.0}, "deadline_ms is 40.0; it is of the background"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], words: str) -> None:
     restorer = make()
-    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+    kind = FrameError if "with faces" in words else ValueError
+    with pytest.raises(kind, match=words.replace("(", r"\(")):
         restorer.stream(**options)
     assert all(stream.closed.is_set() for stream in restorer.faces.streams)
 
 
-def test_temporal_is_the_backgrounds() -> None:
+def test_temporal_and_deadline_are_the_backgrounds() -> None:
     restorer = make(background=invert)
-    restorer.stream(temporal="auto").close()
+    restorer.background.late = "1.0 ms were left"
+    with restorer.stream(temporal="auto", deadline_ms=40.0) as stream:
+        (result,) = stream.map([smooth_picture()])
     assert restorer.background.options["temporal"] == "auto"
-    assert "temporal" not in restorer.faces.options
+    assert restorer.background.options["deadline_ms"] == 40.0
+    assert not {"temporal", "deadline_ms"} & set(restorer.faces.options)
+    assert (result.restored, result.reason, result.rung) == (False, "1.0 ms were left", "unrestored")
 
 
 def test_a_bundle_that_scales_faces_is_refused() -> None:

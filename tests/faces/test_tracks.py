@@ -29,7 +29,7 @@ def follow(
     ("found", "words"),
     [
         (face_at(100, 100, 60, score=0.6), "its score is 0.60, less than 0.80"),
-        (face_at(100, 100, 15), "it has 15 pixels, less than 24"),
+        (face_at(100, 100, 15), "its size is 15 pixels, less than 24"),
         (Detection((70, 70, 60, 60), np.full((5, 2), 100.0), 0.99), "its landmarks are one point"),
         (Detection((70, 70, 60, 60), face_at(-100, 100).landmarks * [-1, 1], 0.99), "its residual is"),
     ],

@@ -152,7 +152,8 @@ def test_a_server_that_goes_away_and_comes_back(server: Any) -> None:
     assert counts["reconnects"] >= 1
     assert any("trying again in" in line for line in said)
     assert any(line.endswith("it is back") for line in said)
-    assert max(sink.ages) < 0.4 + 0.1
+    assert counts["latency_ms"]["p99"] <= 400.0
+    assert max(sink.ages) < 0.7  # the sink's own thread may have to wait for a processor
     stamps = [frame.timestamp_s for _, frame in sink.results[:20]]
     assert stamps == sorted(set(stamps))
 

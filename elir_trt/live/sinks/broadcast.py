@@ -126,7 +126,7 @@ class Broadcast(LiveSink):
             cwd="/",  # Python looks for modules in the folder that it runs in first
         )
         self._size, self._is_open = size, False
-        # Unbuffered: what is in the pipe is on its way.
+        # Small buffers: a packet that was written is on its way.
         self._container = av.open(self._process.stdin, "w", format=FORMAT, buffer_size=4096)
         stream = self._container.add_stream(encoding.codec, rate=encoding.rate)
         encoding.configure(stream.codec_context)
@@ -166,6 +166,8 @@ class Broadcast(LiveSink):
         """End the sender; gives why it ended by itself, if it did."""
         process, container = self._process, self._container
         self._process = self._container = self._encoder = None
+        if process is not None and not self._is_open and process.poll() is None:
+            process.kill()  # it waits for an answer, and would not take the rest
         if container is not None:
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 container.close()

@@ -215,11 +215,11 @@ byId("record").addEventListener("click", () => {
     recorder.stop();
     return;
   }
-  if (!window.MediaRecorder) {
+  const type = ["video/mp4", "video/webm"].find((kind) => window.MediaRecorder?.isTypeSupported(kind));
+  if (type === undefined) {
     showError("This browser cannot record. elir-trt live -o FILE records on the other side.");
     return;
   }
-  const type = ["video/mp4", "video/webm"].find((kind) => MediaRecorder.isTypeSupported(kind));
   const parts = [];
   recorder = new MediaRecorder(byId("after").captureStream(), { mimeType: type, videoBitsPerSecond: 8e6 });
   recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
