@@ -154,7 +154,9 @@ def _open_job(
     }
     job = Job(target, full, restart=options.restart)
     if job.segments and whole:
-        job.start_afresh("its results depend on the frames before them, as with --faces or a tolerance for --still")
+        job.start_afresh(
+            "its results depend on the frames before them, as with --faces or a tolerance for --still"
+        )
     # Noise per frame is drawn by the number of the frame alone.
     state = job.go_back_to_state() if averages else StreamState(job.frames, None) if job.segments else None
     if job.restarted is not None:

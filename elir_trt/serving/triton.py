@@ -46,7 +46,7 @@ class TritonPythonModel:
         for request in requests:
             try:
                 # By DLPack both ways: servers that were built for NumPy 1 take NumPy 2's arrays for others.
-                frames = np.from_dlpack(triton.get_input_tensor_by_name(request, INPUT))
+                frames: Any = np.from_dlpack(triton.get_input_tensor_by_name(request, INPUT))
                 restored = triton.Tensor.from_dlpack(OUTPUT, self._restore(frames))
                 answers.append(triton.InferenceResponse(output_tensors=[restored]))
             except (ElirError, ValueError) as error:
