@@ -40,9 +40,11 @@ def machine_line(report: Mapping[str, Any]) -> str:
         machine["gpu"] if bundle["device"] == "cuda" else f"{machine['cpu']}, {machine['threads']} threads"
     )
     engine = ", one engine without steps" if bundle["one_engine_without_steps"] else ""
+    busy = machine["load_before"] > 0.5 * machine["threads"]
+    load = f"; others ran there, too: a load of {machine['load_before']:.1f}" if busy else ""
     return (
         f"{bundle['task']} at {height}x{width} on {device}; {bundle['engines']} "
-        f"{versions.get(bundle['engines'], '')}: {bundle['precision']}{engine}"
+        f"{versions.get(bundle['engines'], '')}: {bundle['precision']}{engine}{load}"
     )
 
 

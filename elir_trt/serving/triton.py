@@ -45,8 +45,9 @@ class TritonPythonModel:
         answers: list[Any] = []
         for request in requests:
             try:
-                frames = triton.get_input_tensor_by_name(request, INPUT).as_numpy()
-                restored = triton.Tensor(OUTPUT, self._restore(frames))
+                # By DLPack both ways: servers that were built for NumPy 1 take NumPy 2's arrays for others.
+                frames: Any = np.from_dlpack(triton.get_input_tensor_by_name(request, INPUT))
+                restored = triton.Tensor.from_dlpack(OUTPUT, self._restore(frames))
                 answers.append(triton.InferenceResponse(output_tensors=[restored]))
             except (ElirError, ValueError) as error:
                 answers.append(triton.InferenceResponse(error=triton.TritonError(str(error))))

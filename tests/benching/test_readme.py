@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from elir_trt.benching.tables import floors
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,3 +36,11 @@ def test_every_result_is_shown_with_its_machine(readme: ModuleType) -> None:
 def test_a_readme_without_markers_is_refused(readme: ModuleType) -> None:
     with pytest.raises(ValueError, match="no markers"):
         readme.with_block("# elir_trt", "figures")
+
+
+def test_no_stored_frame_is_faster_than_its_floor(readme: ModuleType) -> None:
+    """Measured peaks vary by some percent, and caches keep what the floor of bytes counts."""
+    for report in readme.stored("bench_*.json"):
+        for steps, by_precision in floors(report).items():
+            measured = next(iter(report["steps"][steps].values()))["ms"]["median"]
+            assert measured >= 0.8 * min(by_precision.values()), (report["bundle"]["task"], steps)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from typer.testing import CliRunner
 
@@ -38,9 +39,10 @@ def frames(count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarra
 @pytest.fixture(scope="module")
 def repository(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("triton") / "models"
-    return write_repository(
-        small_bundle, output, Options(batch=4, delay_us=5000, device="cpu", steps=1)
-    ).parent
+    modules = (elir_trt, np, openvino)
+    packages = tuple(dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in modules))
+    options = Options(batch=4, delay_us=5000, device="cpu", steps=1, packages=packages)
+    return write_repository(small_bundle, output, options).parent
 
 
 def test_a_repository_holds_the_bundle_and_its_configuration(repository: Path, small_bundle: Path) -> None:
@@ -85,8 +87,11 @@ class Request:
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
 
-    def as_numpy(self) -> np.ndarray:
-        return self.pixels
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.pixels.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.pixels.__dlpack_device__()
 
 
 @pytest.fixture
@@ -94,7 +99,7 @@ def triton(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """Triton's module, which is there only inside of its server."""
     module: Any = types.ModuleType("triton_python_backend_utils")
     module.get_input_tensor_by_name = lambda request, name: request
-    module.Tensor = lambda name, pixels: (name, pixels)
+    module.Tensor = types.SimpleNamespace(from_dlpack=lambda name, pixels: (name, np.from_dlpack(pixels)))
     module.TritonError = str
     module.InferenceResponse = lambda output_tensors=(), error=None: (list(output_tensors), error)
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
@@ -191,7 +196,7 @@ def serving(repository: Path, folder: Path, work: Path) -> Iterator[int]:
     ]
     with (
         (work / "log").open("w") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process,
+        subprocess.Popen(command, cwd=work, stdout=log, stderr=log, env=environment) as process,
     ):
         try:
             until = time.monotonic() + 240.0
@@ -208,7 +213,10 @@ def serving(repository: Path, folder: Path, work: Path) -> Iterator[int]:
                     text = (work / "log").read_text(errors="replace")
                     if "error while loading shared libraries" in text or "GLIBC" in text:
                         pytest.skip(f"Triton's server does not run here: {text.strip().splitlines()[0]}")
-                    pytest.fail(f"the server did not start: {text[-3000:]}")
+                    errors = [
+                        line for line in text.splitlines() if "failed to load" in line or "rror:" in line
+                    ]
+                    pytest.fail(f"the server did not start: {errors}")
                 time.sleep(0.3)
             yield ports[0]
         finally:
