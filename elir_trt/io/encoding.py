@@ -382,7 +382,8 @@ def _options(
         extra = [f"{interlaced}=1"] if interlaced else []
         if "avx512f" in cpu_flags()[1]:
             # With it x264 gives another film each time (seen with mbtree); one that goes on after a kill has to be
-            # the same.
+            # the same. It costs no time: 40 noisy frames of 1080p took 7.5 and 9.0 s with AVX2, 10.6 and 10.8 s with
+            # AVX-512, in turns on a Xeon that others used too.
             extra.append("asm=avx2")
         if extra:
             options["x264-params"] = ":".join(extra)
