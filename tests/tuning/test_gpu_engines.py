@@ -13,12 +13,18 @@ from tensorrt_stand_ins import FULL, install
 from elir_trt import _core, backends
 from elir_trt.backends import TunedSource
 from elir_trt.backends.tensorrt import TENSORRT, TENSORRT_RTX
-from elir_trt.bundle import Bundle
+from elir_trt.bundle import Bundle, shipped_folder
 from elir_trt.errors import BackendError, ElirWarning
 from elir_trt.gpu import Gpu
 from elir_trt.parts import PARTS
 from elir_trt.tuning.candidates import Candidate, precisions_of, safe_precision
 from elir_trt.tuning.choice import open_engines, store
+
+
+@pytest.fixture
+def camera() -> Path:
+    """The portable bundle that ships: in FP16, and but for the velocity in INT8."""
+    return shipped_folder() / "camera"
 
 
 @pytest.fixture(autouse=True)
@@ -57,29 +63,27 @@ def engines_of(bundle: Path, **options: Any) -> Any:
 
 @pytest.mark.usefixtures("a_gpu")
 def test_a_gpu_gets_engines_of_whatever_flavour_is_here(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    camera: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorRT-RTX builds without a GPU; loading them is what needs one."""
     flavour_here(monkeypatch, "tensorrt-rtx")
     said: list[str] = []
-    found = engines_of(portable_bundle, say=said.append)
+    found = engines_of(camera, say=said.append)
     assert found.element == "fp16" and all(len(content) > 10_000 for content in found.contents.values())
     assert "TensorRT-RTX: making the velocity engine in fp16" in said
     count = len(said)
-    assert engines_of(portable_bundle, say=said.append).contents == found.contents and len(said) == count
+    assert engines_of(camera, say=said.append).contents == found.contents and len(said) == count
 
 
 @pytest.mark.usefixtures("a_gpu")
-def test_another_driver_gets_engines_of_its_own(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_driver_gets_engines_of_its_own(camera: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = install(monkeypatch, FULL[0])
     flavour_here(monkeypatch, "tensorrt")
     monkeypatch.setattr("elir_trt.gpu.find_gpu", lambda: Gpu("Orin", "87", "12.6"))
     built = []
     for release in ("540.3.0", "540.4.0", "540.3.0"):
         monkeypatch.setattr("elir_trt.gpu.driver_release", lambda release=release: release)
-        engines_of(portable_bundle)
+        engines_of(camera)
         built.append(len(stand_in.parsed))
     assert built == [4, 8, 8]
     assert TENSORRT.machine() == "Orin sm_87 driver 540.3.0"
@@ -88,18 +92,18 @@ def test_another_driver_gets_engines_of_its_own(
 @pytest.mark.usefixtures("a_gpu")
 @pytest.mark.parametrize("version", FULL)
 def test_a_gpu_gets_engines_of_the_full_tensorrt(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch, version: str
+    camera: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     """Stand-ins with the names of a version build from the very files that it would get."""
     stand_in = install(monkeypatch, version)
     flavour_here(monkeypatch, "tensorrt")
-    found = engines_of(portable_bundle)
+    found = engines_of(camera)
     assert all(found.contents[part] for part in PARTS) and len(stand_in.parsed) == len(PARTS)
     assert TENSORRT.engine_version() == version
 
 
 def test_a_gpu_that_refuses_falls_back_to_the_cpu(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch, a_gpu: None
+    camera: Path, monkeypatch: pytest.MonkeyPatch, a_gpu: None
 ) -> None:
     def refuse(*_: object) -> object:
         raise BackendError("no kernels for this GPU")
@@ -108,13 +112,13 @@ def test_a_gpu_that_refuses_falls_back_to_the_cpu(
     flavour_here(monkeypatch, "tensorrt")
     monkeypatch.setattr(backends.get("tensorrt"), "load_tuned", refuse)
     with pytest.warns(ElirWarning, match="no kernels for this GPU; using the CPU instead"):
-        assert engines_of(portable_bundle).name == "openvino"
+        assert engines_of(camera).name == "openvino"
 
 
 def test_candidates_are_what_the_gpu_and_the_bundle_have(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    camera: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = Bundle(portable_bundle)
+    bundle = Bundle(camera)
     for capability, expected in (
         ("75", ("fp16", "fp32", "int8")),
         ("87", ("fp16", "bf16", "fp32", "int8")),
@@ -122,7 +126,10 @@ def test_candidates_are_what_the_gpu_and_the_bundle_have(
     ):
         gpu = Gpu("a GPU", capability, "12.6")
         monkeypatch.setattr("elir_trt.backends.tensorrt.find_gpu", lambda gpu=gpu: gpu)
-        assert precisions_of(bundle, TENSORRT, "encoder") == expected
+        forms = {p: TENSORRT.form(("fp32", "fp16", "int8"), p) for p in TENSORRT.tuned_precisions()}
+        assert tuple(forms) == expected and None not in forms.values()
+    assert precisions_of(bundle, TENSORRT, "encoder") == ("fp16", "int8", "fp8")
+    assert precisions_of(bundle, TENSORRT, "velocity") == ("fp16",)
     assert "fp8" not in TENSORRT_RTX.tuned_precisions()
     assert safe_precision(bundle, TENSORRT) == "fp16"
     # Weights that overflow FP16 are kept in BF16 alone.
@@ -130,7 +137,7 @@ def test_candidates_are_what_the_gpu_and_the_bundle_have(
     assert TENSORRT.form(("bf16", "int8"), "fp8") == "int8"
     # As on a Jetson: what types a file is not there.
     monkeypatch.setattr("elir_trt.backends.tensorrt.importlib.util.find_spec", lambda name: None)
-    assert precisions_of(bundle, TENSORRT, "encoder") == ("fp16", "fp32")
+    assert precisions_of(bundle, TENSORRT, "encoder") == ("fp16",)
     quantized = Candidate(bundle, TENSORRT, dict.fromkeys(PARTS, "int8"), None)
     install(monkeypatch, FULL[0])
     with pytest.raises(
@@ -140,10 +147,10 @@ def test_candidates_are_what_the_gpu_and_the_bundle_have(
 
 
 def test_8_bits_of_tensorrt_rtx_are_refused_by_what_was_compiled(
-    portable_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    camera: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engines are real: its plan says that a convolution in 8 bits gains nothing."""
-    bundle = Bundle(portable_bundle)
+    bundle = Bundle(camera)
     engines = {}
     for precision in ("fp16", "int8"):
         source = Candidate(
