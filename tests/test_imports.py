@@ -21,6 +21,8 @@ EXCEPTIONS = {
     "elir_trt.backends.tensorrt_rewrite": ("onnx",),
     "elir_trt.backends.tensorrt_rules": ("onnx",),
     "elir_trt.backends.widen": ("onnx",),
+    "elir_trt.backends.narrow": ("onnx", "ml_dtypes"),
+    "elir_trt.backends.eight_bits": ("onnx", "ml_dtypes"),
 }
 #: Commands start everything, and a benchmark runs everything side by side.
 COMMANDS = ("elir_trt.cli", "elir_trt.__main__", "elir_trt.doctor", "elir_trt.benching")
