@@ -67,6 +67,9 @@ void Pace::note(int steps, const PartTimes& times, std::size_t runs) {
   usual_.coarse = coarse_.quantile(kUndisturbed);
   usual_.steps = step_.quantile(kUndisturbed);
   usual_.decoder = decoder_.quantile(kUndisturbed);
+  // A step that was timed in the warm-up alone would never be tried again.
+  const float others = usual_.encoder + usual_.coarse + usual_.decoder;
+  if (!step_.warmed_up()) usual_.steps = std::min(usual_.steps, others);
   if (measured) rescale(before, usual(1, 1));
   known_ = true;
 }

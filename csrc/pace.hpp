@@ -25,6 +25,7 @@ class Window {
   explicit Window(std::size_t most = 256) : most_(most) {}
   void add(float value);
   bool empty() const { return values_.empty() && warm_up_ == 0; }
+  bool warmed_up() const { return !values_.empty(); }
   // Of 0 to 1, and of few numbers one that is less far out: n of them say nothing of what one in more than n
   // exceeds. 0 where there are no numbers.
   float quantile(float part) const;

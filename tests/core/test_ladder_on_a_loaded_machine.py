@@ -134,6 +134,16 @@ def test_a_frame_of_the_warm_up_is_no_measure() -> None:
     assert ladder.choose(1, 20.0, guarded=True) == 1
 
 
+def test_a_step_of_the_warm_up_is_tried_again() -> None:
+    """Else its first, slow time would be all that is ever known of it."""
+    ladder = _core.Ladder()
+    ladder.note_parts(1, 400.0, 300.0, 400.0, 500.0)
+    for _ in range(10):
+        ladder.note_parts(0, 4.0, 3.0, 0.0, 5.0)
+    assert [ladder.choose(1, 30.0, guarded=True) for _ in range(10)][-1] == 1
+    assert ladder.allowed(1, 0, 24.0, 4.0) == 1
+
+
 def tries(machine: Machine, frames: int, deadline: float) -> Iterator[int]:
     for index in range(frames):
         if machine.frame(1, deadline) >= 0:
