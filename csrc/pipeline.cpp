@@ -18,63 +18,14 @@ float milliseconds(Clock::time_point from) {
   return std::chrono::duration<float, std::milli>(Clock::now() - from).count();
 }
 
-constexpr int kMaxSteps = 1024;
-constexpr std::size_t kMaxBatch = 64;
-
 constexpr const char* kStageNames[kStages] = {"still",    "load",   "encoder", "coarse", "start",
                                               "velocity", "step",   "decoder", "direct", "temporal",
                                               "store",    "launch", "total"};
-
-std::string shape_text(const std::vector<std::size_t>& shape) {
-  std::string text;
-  for (const std::size_t side : shape) text += (text.empty() ? "[" : ", ") + std::to_string(side);
-  return text + "]";
-}
 
 }  // namespace
 
 const char* stage_name(std::size_t stage) {
   return kStageNames[stage];
-}
-
-int PipelineOptions::max_steps() const {
-  const std::size_t rows = table.size() / condition_width;
-  int most = 0;
-  while (std::size_t(most + 1) * std::size_t(most + 2) / 2 <= rows && most < kMaxSteps) {
-    ++most;
-  }
-  return most;
-}
-
-void PipelineOptions::check() const {
-  if (!std::isfinite(sigma) || sigma < 0.0F) {
-    throw std::invalid_argument("sigma is " + std::to_string(sigma) + "; expected 0 or more");
-  }
-  if (condition_width < 1 || condition_width > (1U << 20)) {
-    throw std::invalid_argument("table has rows of " + std::to_string(condition_width) +
-                                " numbers; expected 1 to 1048576");
-  }
-  const int most = max_steps();
-  if (table.size() != std::size_t(most) * std::size_t(most + 1) / 2 * condition_width || steps > most) {
-    throw std::invalid_argument("table has " + std::to_string(table.size() / condition_width) +
-                                " rows; expected K * (K + 1) / 2 with K up to " + std::to_string(kMaxSteps) +
-                                ", and at least steps, " + std::to_string(steps));
-  }
-  if (steps < 0) {
-    throw std::invalid_argument("steps is " + std::to_string(steps) + "; expected 0 or more");
-  }
-  if (still && !(*still >= 0.0F && *still <= kMostTolerance)) {
-    throw std::invalid_argument("still is " + std::to_string(*still) + "; expected 0 (exact) to " +
-                                std::to_string(kMostTolerance) + " levels");
-  }
-  if (still && noise == Noise::per_frame && max_steps() > 0) {
-    throw std::invalid_argument(
-        "still is of frames that are the same where their input is; expected noise 'fixed' or 'off'");
-  }
-  if (batch < 1 || batch > kMaxBatch) {
-    throw std::invalid_argument("batch is " + std::to_string(batch) + "; expected 1 to " +
-                                std::to_string(kMaxBatch));
-  }
 }
 
 Pipeline::Pipeline(std::unique_ptr<Device> device, Geometry geometry, PipelineOptions options)
@@ -156,83 +107,6 @@ void Pipeline::draw_field() {
   if (options_.noise == Noise::fixed && field_ && !own_field_) {
     device_->draw_noise(options_.seed, 0, static_cast<float*>(field_.get()));
   }
-}
-
-void Pipeline::add_buffer(const char* name, std::vector<std::size_t> shape) {
-  std::size_t count = 1;
-  for (const std::size_t side : shape) count *= side;
-  buffers_.push_back({name, std::move(shape), device_->element(),
-                      device_->allocate(count * element_size(device_->element()))});
-}
-
-const Pipeline::Buffer& Pipeline::buffer(const std::string& name) const {
-  for (const Buffer& buffer : buffers_) {
-    if (buffer.name == name) return buffer;
-  }
-  std::string names;
-  for (const Buffer& buffer : buffers_) names += (names.empty() ? "" : ", ") + buffer.name;
-  throw std::invalid_argument("buffer is '" + name + "'; allowed: " + names);
-}
-
-void* Pipeline::reserve(std::size_t bytes) {
-  reserved_.push_back(device_->allocate(bytes));
-  return reserved_.back().get();
-}
-
-void Pipeline::set_part(const std::string& part, Enqueue enqueue) {
-  if (part == "encoder") {
-    parts_.encoder = std::move(enqueue);
-  } else if (part == "coarse") {
-    parts_.coarse = std::move(enqueue);
-  } else if (part == "velocity") {
-    parts_.velocity = std::move(enqueue);
-  } else if (part == "decoder") {
-    parts_.decoder = std::move(enqueue);
-  } else if (part == "direct") {
-    parts_.direct = std::move(enqueue);
-  } else {
-    throw std::invalid_argument("part is '" + part +
-                                "'; allowed: encoder, coarse, velocity, decoder, direct");
-  }
-}
-
-void Pipeline::set_noise(const float* field, std::size_t count) {
-  if (options_.noise != Noise::fixed) {
-    throw std::invalid_argument("noise can be given only to a stream with fixed noise and at least one step");
-  }
-  if (count != field_size()) {
-    throw std::invalid_argument("noise has " + std::to_string(count) + " numbers; expected " +
-                                std::to_string(field_size()));
-  }
-  need_field();
-  device_->write(field, count, Element::float32, field_.get());
-  own_field_ = true;
-}
-
-std::vector<std::size_t> Pipeline::temporal_shape() const {
-  if (!options_.average_over_time) {
-    throw std::invalid_argument("this stream averages nothing over time; expected temporal='auto'");
-  }
-  return {geometry_.tiles.size(), kTemporalPlanes, static_cast<std::size_t>(geometry_.engine_height),
-          static_cast<std::size_t>(geometry_.engine_width)};
-}
-
-std::size_t Pipeline::temporal_numbers() const {
-  std::size_t numbers = 1;
-  for (const std::size_t side : temporal_shape()) numbers *= side;
-  return numbers;
-}
-
-void Pipeline::read_temporal(float* state) const {
-  device_->read(temporal_state_.get(), temporal_numbers(), Element::float32, state);
-}
-
-void Pipeline::set_temporal(const float* state, const std::vector<std::size_t>& shape) {
-  const std::vector<std::size_t> own = temporal_shape();
-  if (shape != own) {
-    throw std::invalid_argument("state is " + shape_text(shape) + "; this stream keeps " + shape_text(own));
-  }
-  device_->write(state, temporal_numbers(), Element::float32, temporal_state_.get());
 }
 
 void Pipeline::start() {
