@@ -111,7 +111,7 @@ def tiled(
 ) -> tuple[np.ndarray, elir_trt.restorer.Geometry]:
     layout = plan(camera.recipe, frame.shape[:2], size=camera.recipe.size, tile_pixels=0)
     assert len(layout.tiles) > 3
-    patch.setattr(camera, "geometry", lambda size, *, depth=1: layout)
+    patch.setattr(camera, "geometry", lambda size, **options: layout)
     with camera.stream(depth=1, steps=steps) as stream:
         # Twice: nothing of a frame is left in the sums.
         stream.submit(frame)

@@ -40,6 +40,7 @@ OPERATORS = frozenset(
         "Slice",
         "SpaceToDepth",
         "Split",
+        "Sub",
         "Tanh",
         "Transpose",
         "Unsqueeze",

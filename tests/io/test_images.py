@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import struct
 import warnings
 import zlib
@@ -133,7 +134,9 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
 )
 def test_what_is_no_image_is_named(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(MediaError, match=rf"a\.png.*{words}.*JPEG, PNG"):
+    # With the plugin for such files installed they are read, and then they are damaged.
+    readable = words == "HEIC" and importlib.util.find_spec("pillow_heif")
+    with pytest.raises(MediaError, match=rf"a\.png.*{words}.*" + ("damaged" if readable else "JPEG, PNG")):
         read_image(tmp_path / "a.png")
 
 

@@ -95,7 +95,7 @@ def test_one_that_drifts_or_is_slower_is_not_taken(
         # Without the coarse part: the shapes fit, and nothing else does.
         from elir_trt.backends import openvino
 
-        models = [openvino._reshaped(onnx[part], part, shapes) for part in ("encoder", "decoder")]
+        models = [openvino._reshaped(onnx[part], shapes) for part in ("encoder", "decoder")]
         return openvino._exported(openvino._joined(models), "f32")
 
     monkeypatch.setattr(OPENVINO, "compile_direct", wrong)
