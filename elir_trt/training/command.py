@@ -32,7 +32,16 @@ PHASES = (
         rate=5e-4,
         cooling=0.5,
     ),
-    Settings("flow", rate=5e-4, straight=0.7, freeze_coarse=True, teacher="coarse", optimizer="muon"),
+    Settings(
+        "flow",
+        batch=12,
+        rate=5e-4,
+        log_floor=4e-4,
+        freeze_coarse=True,
+        teacher="coarse",
+        target="pixels",
+        optimizer="muon",
+    ),
 )
 #: As published: an autoencoder (unless a checkpoint has one), then everything but the decoder by consistency.
 PUBLISHED = (Settings("autoencoder"), Settings("flow", rate=1e-4, overparametrised=True))

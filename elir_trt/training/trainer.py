@@ -29,6 +29,7 @@ from elir_trt.files import write_whole, written_whole
 from elir_trt.model.checkpoint import TRAINING_PARTS, collapse, load_state, read_checkpoint
 from elir_trt.model.elir import Elir
 from elir_trt.recipe import Recipe
+from elir_trt.training.average import Average
 from elir_trt.training.data import Crops, Image
 from elir_trt.training.losses import FlowSettings, Teacher, flow_matching_loss, lcfm_loss
 from elir_trt.training.optimizer import MuonWithAdamW, adamw
@@ -68,6 +69,9 @@ class Settings:
         freeze_coarse: train the velocity field alone ("flow"); False is as published.
         teacher: what the latent of a clean image is ("flow"): the output of the frozen "encoder", as published, or
             the frozen "coarse" estimate from the clean image, which is what a decoder of phase "joint" knows.
+        target: what the steps are to reach ("flow"): the "latent" of the clean image, as published, or what the
+            decoder makes the clean "pixels" of. A decoder with a skip takes the latent of a clean image for word that
+            the frame is clean, and lets its noise through.
         overparametrised: train each 3x3 convolution of the coarse estimator and the velocity field as a wider one
             and a 1x1 ("flow", as published); they collapse when the phase is over.
         optimizer: "adamw", as published, or "muon", which gets further in as many steps (see
@@ -90,26 +94,11 @@ class Settings:
     straight: float = 0.0
     freeze_coarse: bool = False
     teacher: Literal["encoder", "coarse"] = "encoder"
+    target: Literal["latent", "pixels"] = "latent"
     overparametrised: bool = False
     optimizer: Literal["adamw", "muon"] = "adamw"
     decay: float = 0.999
     autocast: bool | None = None
-
-
-class Average:
-    """Exponential moving average of a model's weights."""
-
-    def __init__(self, model: Elir, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
-        self.updates = 0
-
-    @torch.no_grad()
-    def update(self, model: Elir) -> None:
-        """Move towards ``model``; faster in the beginning, when the average is still of the random start."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
 
 
 def to_tensor(images: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -325,6 +314,8 @@ class Trainer:
         return {"loss": loss, "restored": restored, "ceiling": ceiling}
 
     def _flow(self, x: Tensor, y: Tensor, progress: float) -> dict[str, Tensor]:
+        if self.settings.target == "pixels":
+            return self._stepped_pixels(x, y)
         function = flow_matching_loss if progress < self.settings.straight else lcfm_loss
         terms = function(self.model, self.teacher, y, x, self.flow)
         return {
@@ -334,6 +325,16 @@ class Trainer:
             "velocity": terms.velocity,
             "pixel": terms.pixel,
         }
+
+    def _stepped_pixels(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Steps of the velocity field from the coarse estimate, as many as is drawn, and then the decoder."""
+        with torch.no_grad():
+            coarse = self.model.mmse(self.model.enc(y))
+        steps = int(torch.randint(1, self.flow.segments + 1, ()))
+        latent = self.model.steps_from(coarse + self.flow.noise * torch.randn_like(coarse), steps)
+        squared = (self.model.dec(latent, y).float() - x).square().mean(dim=(1, 2, 3))
+        loss = LOG_SCALE * torch.log(squared + self.settings.log_floor).mean()
+        return {"loss": loss, "pixel": squared.mean()}
 
     def result(self) -> Elir:
         """The averaged model, its over-parametrised convolutions collapsed."""

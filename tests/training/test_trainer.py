@@ -454,3 +454,16 @@ def test_the_decoder_bears_noise_of_the_latent(recipe: Recipe, tmp_path: Path) -
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     assert plain._pixels(x, x)["loss"].item() == plain._pixels(x, x)["loss"].item()
     assert noisy._pixels(x, x)["loss"].item() != noisy._pixels(x, x)["loss"].item()
+
+
+def test_steps_are_trained_through_the_decoder(recipe: Recipe, tmp_path: Path) -> None:
+    """The velocity field alone changes, and the pixels that it leads to get nearer."""
+    settings = replace(PHASES[1], target="pixels", freeze_coarse=True, rate=2e-3)
+    trainer = _trainer(_gated(recipe), tmp_path, settings)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    history = trainer.run(iterations=30)
+    after = trainer.model.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"fmir"}
+    losses = [line["loss"] for line in history]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
