@@ -70,7 +70,7 @@ class PortableParts:
     records: dict[str, dict[PartPrecision, VariantRecord]] = field(default_factory=dict)
 
     def write_part(self, part: str) -> Run:
-        """Write every form of a part.
+        """Write every form of a part; a velocity field that is not used by default has none in INT8.
 
         Returns:
             the part in float32, to run.
@@ -89,7 +89,8 @@ class PortableParts:
             self._write(part, "fp32", exported.data, exported.relative_error)
         if half is not None:
             self._write(part, half.precision, half.data, half.relative_error)
-        if self.specification.quantized:
+        # Steps that are not taken unless someone asks are not worth the bytes.
+        if self.specification.quantized and (part != "velocity" or self.specification.recipe.default_steps):
             self.say(f"{part}: quantizing")
             self._write_quantized(part, exported.data, run)
         return run
